@@ -23,7 +23,7 @@ _HOMES = {
     "run_trial": "trial",
 }
 
-__all__ = sorted(["__version__", *_HOMES])  # noqa: PLE0605 - lazy exports (PEP 562), proven by a test
+__all__ = sorted(["__version__", *_HOMES])
 
 __version__ = "0.3.0"
 

@@ -99,9 +99,9 @@ class LatencyHistogram:
     def buckets(self) -> Iterator[tuple[float, int]]:
         """Yield (middle of the bucket in microseconds, count) of each non-empty bucket, ascending."""
         for item in self._hdr.get_recorded_iterator():
-            yield float(self._hdr.get_median_equivalent_value(item.value_iterated_to)), int(
-                item.count_added_in_this_iter_step
-            )
+            high = item.value_iterated_to
+            middle = (self._hdr.get_lowest_equivalent_value(high) + high) / 2
+            yield middle, int(item.count_added_in_this_iter_step)
 
     def summary_ms(self) -> dict[str, float]:
         """Return count and min, mean, p50, p90, p95, p99, p99.9, max in milliseconds."""

@@ -1,0 +1,284 @@
+"""The frozen values that travel through the package. No I/O, no pytest, no pydantic."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pytest_aefm.histogram import LatencyHistogram
+from pytest_aefm.slo import OUTCOMES, SLO, Latency, SLOResult
+
+__all__ = [
+    "AppSpec",
+    "Case",
+    "CheckResult",
+    "Dose",
+    "Finding",
+    "InterferenceSpec",
+    "LoadResult",
+    "LoadSpec",
+    "Scalar",
+    "Trial",
+    "Verdict",
+    "Window",
+    "as_json",
+]
+
+Scalar = str | int | float | bool
+
+LOWER_BOUNDS = ("timeout", "unanswered", "unsent")
+"""Outcomes whose latency is known only to be at least what was recorded."""
+
+
+class Verdict(StrEnum):
+    """What became of a trial, gravest first: the first that applies is the trial's verdict."""
+
+    BROKEN = "broken"
+    INVALID = "invalid"
+    VIOLATED = "violated"
+    NO_DATA = "no_data"
+    INCONCLUSIVE = "inconclusive"
+    PASSED = "passed"
+
+
+@dataclass(frozen=True, slots=True)
+class AppSpec:
+    """The application to deploy; equal specs need no redeployment. The mappings' fields only Kubernetes uses."""
+
+    name: str
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    pod_spec: Mapping[str, Scalar] = field(default_factory=dict)
+    namespace: str | None = None
+    image: str | None = None
+    manifests: str | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InterferenceSpec:
+    """A disturbance: ``count`` stressors per node, each of ``cpu_size`` cores and ``mem_size`` bytes."""
+
+    kind: str
+    count: int
+    cpu_size: float = 1.0
+    mem_size: int = 200 * 2**20
+    throughput: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSpec:
+    """An open-loop load run: ``rate_rps`` requests per second in total, measured for ``duration_s``."""
+
+    script: str
+    rate_rps: float
+    duration_s: float
+    warmup_s: float = 5.0
+    timeout_s: float = 2.0
+    threads: int = 1
+    connections: int = 8
+    seed: int = 0
+    mutates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One point of the matrix. ``factors`` holds every factor by name, the user's own ones included."""
+
+    id: str
+    experiment: str
+    testbed: str
+    app: AppSpec
+    interference: tuple[InterferenceSpec, ...]
+    load: LoadSpec
+    factors: Mapping[str, Scalar]
+    slos: tuple[SLO, ...] = ()
+    position: int = 0
+
+    @property
+    def round(self) -> int:
+        """Which repetition of its point this is, from 1."""
+        return int(self.factors.get("round", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The measured interval ``[start, start + duration_s)`` of intended send times, warm-up excluded."""
+
+    start_wall_s: float
+    start_mono_s: float
+    duration_s: float
+
+    @property
+    def end_wall_s(self) -> float:
+        """Unix time of the end, in seconds."""
+        return self.start_wall_s + self.duration_s
+
+    @property
+    def end_mono_s(self) -> float:
+        """Monotonic time of the end, in seconds."""
+        return self.start_mono_s + self.duration_s
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What a driver measured in the window. What it cannot know is None or absent, never zero.
+
+    ``offered`` = scheduled, ``sent`` = put on the wire, ``attempted`` = sent + connect errors, ``achieved`` =
+    completed with an answer. ``outcomes`` counts sum to ``offered``; ``latency`` is per outcome, from the
+    intended send time. ``backlog`` is the wait of requests that found no free connection.
+    """
+
+    driver: str
+    version: str
+    window: Window
+    drain_s: float
+    offered: int
+    sent: int
+    attempted: int
+    achieved: int
+    outcomes: Mapping[str, int]
+    latency: Mapping[str, LatencyHistogram]
+    pacer_lag: LatencyHistogram | None = None
+    backlog: LatencyHistogram | None = None
+    backlog_quarters: tuple[float, ...] = ()
+    backlog_at_end: int | None = None
+    connections_asked: int | None = None
+    connections_reached: int | None = None
+    open_failures: int | None = None
+    threads_cpu: tuple[float, ...] = ()
+    clock_step_s: float | None = None
+    interrupted: bool = False
+
+    @property
+    def successes(self) -> int:
+        """Number of successful requests."""
+        return self.outcomes.get("success", 0)
+
+    @property
+    def goodput(self) -> float:
+        """Successes / offered, NaN where nothing was offered."""
+        return self.successes / self.offered if self.offered else float("nan")
+
+    @property
+    def error_rate(self) -> float:
+        """Failures of all kinds / attempted, NaN where nothing was attempted."""
+        failures = sum(count for name, count in self.outcomes.items() if name not in ("success", "unsent"))
+        return failures / self.attempted if self.attempted else float("nan")
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether the backlog grew over the window: the system could not take the offered rate.
+
+        It must be worth speaking of (a hundredth of what was offered, or what the connections hold, was waiting
+        at the end) and still be growing (more in the last quarter than in the second).
+        """
+        if self.backlog_at_end is None or len(self.backlog_quarters) != 4:
+            return False
+        waiting = self.backlog_at_end > max(1, 0.01 * self.offered)
+        return waiting and self.backlog_quarters[3] > self.backlog_quarters[1]
+
+    def observed_latency(self, outcome: str | None = None) -> Latency:
+        """Return the latencies that ``pNN`` (successes, with lower bounds) or ``pNN{outcome=...}`` speaks of."""
+        empty = LatencyHistogram()
+        if outcome in LOWER_BOUNDS:
+            return Latency(empty, self.latency.get(str(outcome), empty))
+        if outcome is not None:
+            return Latency(self.latency.get(outcome, empty), empty)
+        bounds = empty
+        for name in LOWER_BOUNDS:
+            bounds = bounds.merge(self.latency[name]) if name in self.latency else bounds
+        return Latency(self.latency.get("success", empty), bounds)
+
+    def metrics(self) -> dict[str, float | Latency | LatencyHistogram]:
+        """Return what SLOs can ask of the load."""
+        return {
+            "latency": self.observed_latency(),
+            **{f"latency{{outcome={name}}}": self.observed_latency(name) for name in OUTCOMES},
+            "goodput": self.goodput,
+            "error_rate": self.error_rate,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """A self-check of the apparatus: ``ok`` False makes the trial invalid, ``warning`` True only warns."""
+
+    name: str
+    ok: bool
+    observed: float | None = None
+    limit: float | None = None
+    unit: str = ""
+    message: str = ""
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dose:
+    """Proof of one interference over the window: ``share`` = delivered / asked; the effect is kept apart."""
+
+    kind: str
+    count: int
+    share: float
+    ok: bool
+    message: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One reason for a verdict: what it concerns, and a sentence with figures."""
+
+    verdict: Verdict
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One execution of a Case and all that came of it.
+
+    ``metrics`` holds numbers only (percentiles in ms); ``environment`` what the testbed knows of itself;
+    ``phases`` seconds by phase; ``collectors`` per collector ``{"ok": bool, "reason": str, ...}``.
+    """
+
+    case: Case
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    attempt: int = 1
+    started_wall_s: float = 0.0
+    window: Window | None = None
+    load: LoadResult | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    slos: tuple[SLOResult, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
+    doses: tuple[Dose, ...] = ()
+    effect: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    collectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    phases: Mapping[str, float] = field(default_factory=dict)
+    artifacts: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """The first finding that gave the verdict, empty when passed."""
+        return next((finding.message for finding in self.findings if finding.verdict == self.verdict), "")
+
+
+def as_json(value: Any) -> Any:
+    """Turn a frozen value into what ``json.dumps`` takes; histograms become HdrHistogram V2 with a summary."""
+    if isinstance(value, LatencyHistogram):
+        return {**value.summary_ms(), "hdr": value.encode()} if value.count else {"count": 0}
+    if isinstance(value, StrEnum):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: as_json(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list | set | frozenset):
+        return [as_json(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None  # JSON has neither
+    return value
