@@ -241,7 +241,8 @@ class Trial:
     """One execution of a Case and all that came of it.
 
     ``metrics`` holds numbers only (percentiles in ms); ``environment`` what the testbed knows of itself;
-    ``phases`` seconds by phase; ``collectors`` per collector ``{"ok": bool, "reason": str, ...}``.
+    ``phases`` seconds by phase; ``collectors`` per collector ``{"ok": bool, "reason": str, ...}``; ``error`` what
+    broke it, where the trial ran in this process (reports have the finding).
     """
 
     case: Case
@@ -260,6 +261,7 @@ class Trial:
     collectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     phases: Mapping[str, float] = field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
+    error: BaseException | None = field(default=None, compare=False, repr=False)
 
     @property
     def reason(self) -> str:

@@ -1,0 +1,143 @@
+"""From evidence to a verdict: self-checks, SLOs, findings. Pure.
+
+``broken > invalid > violated > no_data > inconclusive > passed``: the first that applies; all are listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pytest_aefm.model import CheckResult, Dose, Finding, LoadResult, Verdict
+from pytest_aefm.slo import SLO, Metrics, SLOResult, check
+
+__all__ = ["dose_checks", "findings_of", "format_value", "judge_slos", "load_checks", "slo_table", "verdict_of"]
+
+_CPU_LIMIT = 0.85
+_CLOCK_STEP_S = 0.010
+
+
+def load_checks(load: LoadResult) -> tuple[CheckResult, ...]:
+    """Return the self-checks of a load run; what the driver cannot know has no check."""
+    checks = []
+    if load.interrupted:
+        checks.append(CheckResult("load complete", False, message="the load run was interrupted"))
+    if load.pacer_lag is not None and load.pacer_lag.count:
+        success = load.latency.get("success")
+        p50_ms = success.percentile_us(50) / 1e3 if success else 0.0
+        limit, lag = max(1.0, 0.1 * p50_ms), load.pacer_lag.percentile_us(99) / 1e3
+        message = f"pacer lag p99 {lag:.2f} ms, limit {limit:.2f} ms: requests left late although a connection was free"
+        checks.append(CheckResult("pacer lag p99", lag <= limit, round(lag, 4), round(limit, 4), "ms", message))
+    if load.threads_cpu:
+        busiest = max(load.threads_cpu)
+        message = f"a generator thread used {busiest:.0%} of its core, limit {_CPU_LIMIT:.0%}"
+        checks.append(
+            CheckResult("generator cpu", busiest <= _CPU_LIMIT, round(busiest, 4), _CPU_LIMIT, "share", message)
+        )
+    if load.connections_reached is not None and load.connections_asked is not None:
+        # Connections that the application refuses are its failure, and counted as such.
+        refused = load.outcomes.get("connect_error", 0) > 0
+        reached, asked = load.connections_reached, load.connections_asked
+        message = f"{reached} of {asked} connections were open"
+        checks.append(CheckResult("connections", reached >= asked or refused, reached, asked, "count", message))
+    if load.open_failures is not None:
+        message = (
+            f"{load.open_failures} connections could not be opened on this machine's side (files or ports exhausted)"
+        )
+        checks.append(
+            CheckResult("local open failures", load.open_failures == 0, load.open_failures, 0, "count", message)
+        )
+    if load.clock_step_s is not None:
+        step = abs(load.clock_step_s)
+        message = f"the wall clock stepped by {step * 1e3:.1f} ms in the window, limit {_CLOCK_STEP_S * 1e3:.0f} ms"
+        checks.append(CheckResult("clock step", step <= _CLOCK_STEP_S, round(step * 1e3, 4), 10.0, "ms", message))
+    return tuple(checks)
+
+
+def dose_checks(doses: Iterable[Dose]) -> tuple[CheckResult, ...]:
+    """Return one self-check for each dose: an absent dose is the apparatus's failure."""
+    return tuple(
+        CheckResult(f"dose {dose.kind}", dose.ok, round(dose.share, 4), 0.9, "share", dose.message) for dose in doses
+    )
+
+
+def judge_slos(slos: Iterable[SLO], metrics: Metrics, confidence: float) -> tuple[SLOResult, ...]:
+    """Decide every SLO: errors and goodput first, latency after them."""
+    order = {"goodput": 0, "error_rate": 1, "restarts": 2}
+    return tuple(check(slo, metrics, confidence) for slo in sorted(slos, key=lambda slo: order.get(slo.name, 3)))
+
+
+def findings_of(
+    checks: Iterable[CheckResult],
+    slos: Iterable[SLOResult],
+    missing: Mapping[str, str],
+    overloaded: bool = False,
+) -> tuple[Finding, ...]:
+    """Return every reason for a verdict other than passed.
+
+    ``missing`` maps a metric's name (``self_time``) to why the collector that gives it failed: an SLO without
+    data is then the experiment's failure, not the application's.
+    """
+    found = [Finding(Verdict.INVALID, item.name, item.message) for item in checks if not item.ok and not item.warning]
+    for result in slos:
+        if result.verdict == "passed":
+            continue
+        name = result.metric.partition("(")[0]
+        if result.verdict == "no_data" and name in missing:
+            found.append(Finding(Verdict.BROKEN, result.metric, f"{result.slo}: no data because {missing[name]}"))
+        else:
+            found.append(Finding(Verdict(result.verdict), result.metric, _sentence(result, overloaded)))
+    severity = list(Verdict)
+    return tuple(sorted(found, key=lambda finding: severity.index(finding.verdict)))
+
+
+def verdict_of(findings: Iterable[Finding]) -> Verdict:
+    """Return the gravest verdict among the findings, passed where there is none."""
+    found = {finding.verdict for finding in findings}
+    return next((verdict for verdict in Verdict if verdict in found), Verdict.PASSED)
+
+
+def _sentence(result: SLOResult, overloaded: bool) -> str:
+    observed = format_value(result.observed, result.unit)
+    text = f"{result.metric} {observed}, limit {result.operator} {format_value(result.limit, result.unit)}"
+    if result.verdict == "no_data":
+        text = f"{result.metric}: no data, limit {result.operator} {format_value(result.limit, result.unit)}"
+    if result.reason:
+        text += f" ({result.reason})"
+    return text + (
+        ", overloaded: the backlog grew over the window" if overloaded and result.verdict == "violated" else ""
+    )
+
+
+def slo_table(results: Iterable[SLOResult]) -> str:
+    """Return a plain table of SLOs: metric, limit, observed, by how much, verdict."""
+    rows = [("metric", "limit", "observed", "off by", "verdict")]
+    for item in results:
+        limit = f"{item.operator} {format_value(item.limit, item.unit)}"
+        rows.append((item.metric, limit, format_value(item.observed, item.unit), _off_by(item), item.verdict))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _off_by(item: SLOResult) -> str:
+    if item.observed is None or item.verdict != "violated":
+        return "-"
+    difference = item.observed - item.limit
+    share = f" ({difference / item.limit:+.0%})" if item.limit and item.unit != "share" else ""
+    if item.unit == "share":
+        return f"{difference * 100:+.2f} points"
+    return f"{'+' if difference > 0 else '-'}{format_value(abs(difference), item.unit)}{share}"
+
+
+def format_value(value: float | None, unit: str) -> str:
+    """Return a value as a person would write it: ``12.3 ms``, ``1.20 s``, ``99.5 %``, ``-`` for None."""
+    if value is None:
+        return "-"
+    if unit == "ms":
+        return f"{value / 1e3:.3g} s" if value >= 1000 else f"{value:.3g} ms"
+    if unit == "share":
+        return f"{value * 100:.4g} %"
+    if unit == "bytes":
+        return f"{value / 2**20:.4g} MiB"
+    return f"{value:.4g}" + (" cores" if unit == "cores" else "")

@@ -1,0 +1,210 @@
+"""The bundled generator ``aefm-wrk`` as a driver: its command line, its run, its JSON as a LoadResult."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_aefm.errors import LoadError, ScriptError
+from pytest_aefm.histogram import LatencyHistogram
+from pytest_aefm.load import LoadRun
+from pytest_aefm.model import LoadResult, LoadSpec, Window
+from pytest_aefm.supervisor import Process, Supervisor, SupervisorError
+
+__all__ = ["AefmWrk", "command_line", "read_result"]
+
+_SCHEMA = 1
+_LEAD_S = 0.05  # between start-up and the first request: connections are opened in it
+_SCRIPT_ERROR = re.compile(r"(?P<where>[^\s:]+\.lua:\d+): (?P<what>.+)")
+
+
+def command_line(program: Path, load: LoadSpec, script: Path, url: str, start_mono_ns: int, result: Path) -> list[str]:
+    """Return the argument vector of a run whose warm-up begins at ``start_mono_ns`` (CLOCK_MONOTONIC)."""
+    return [
+        str(program),
+        *("-t", str(load.threads)),
+        *("-c", str(load.connections)),
+        *("-R", f"{load.rate_rps:.10g}"),
+        *("-d", f"{load.duration_s:.10g}s"),
+        *("--warmup", f"{load.warmup_s:.10g}s"),
+        *("--timeout", f"{load.timeout_s:.10g}s"),
+        *("--seed", str(load.seed)),
+        *("--start-at", str(start_mono_ns)),
+        *("-s", str(script)),
+        *("--json", str(result)),
+        url,
+    ]
+
+
+def read_result(document: Mapping[str, Any]) -> LoadResult:
+    """Turn the JSON of ``aefm-wrk`` into a LoadResult.
+
+    Raises:
+        LoadError: it is of another schema, or incomplete.
+    """
+    if document.get("schema") != _SCHEMA:
+        raise LoadError("aefm-wrk", f"result of schema {document.get('schema')!r}", f"schema {_SCHEMA}")
+    try:
+        window, connections, backlog = document["window"], document["connections"], document["backlog"]
+        return LoadResult(
+            driver="aefm-wrk",
+            version=document["version"],
+            window=Window(window["start_wall_ns"] / 1e9, window["start_mono_ns"] / 1e9, window["duration_ns"] / 1e9),
+            drain_s=document["drain_ns"] / 1e9,
+            offered=document["offered"],
+            sent=document["sent"],
+            attempted=document["attempted"],
+            achieved=document["achieved"],
+            outcomes=dict(document["outcomes"]),
+            latency={name: _histogram(value) for name, value in document["latency"].items()},
+            pacer_lag=_histogram(document["pacer_lag"]),
+            backlog=_histogram(backlog),
+            backlog_quarters=tuple(backlog["quarters"]),
+            backlog_at_end=backlog["at_end"],
+            connections_asked=connections["asked"],
+            connections_reached=connections["reached"],
+            open_failures=connections["open_failures"],
+            threads_cpu=tuple(document["threads_cpu"]),
+            clock_step_s=document["clock_step_ns"] / 1e9,
+            interrupted=document["interrupted"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise LoadError("aefm-wrk", f"unreadable result: {error!r}", f"schema {_SCHEMA}") from error
+
+
+def _histogram(value: Mapping[str, Any]) -> LatencyHistogram:
+    return LatencyHistogram.decode(value["hdr"]) if value.get("count") else LatencyHistogram()
+
+
+@dataclass(frozen=True, slots=True)
+class AefmWrk:
+    """The driver. ``program`` is where the generator lies."""
+
+    program: Path
+    name: str = "aefm-wrk"
+
+    @classmethod
+    def find(cls) -> AefmWrk:
+        """Find the generator that was built with this package: beside the interpreter, then on PATH.
+
+        Raises:
+            LoadError: there is none; says why it was not built where that is known.
+        """
+        beside = Path(sys.executable).parent / "aefm-wrk"
+        found = str(beside) if beside.is_file() else shutil.which("aefm-wrk")
+        if found is None:
+            raise LoadError("load driver aefm-wrk", f"not found ({_why_missing()})", None, _REMEDY)
+        return cls(Path(found))
+
+    def check_script(self, script: Path) -> None:
+        """Run the script dry, without a network.
+
+        Raises:
+            ScriptError: it has an error; the subject is its file and line.
+            LoadError: the generator cannot be run.
+        """
+        try:
+            done = subprocess.run(
+                [str(self.program), "--check", "-s", str(script), "-R", "1", "-d", "1s", "http://127.0.0.1:1"],
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                timeout=20,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ScriptError(
+                str(script), "the dry run did not end within 20 s", "a script without endless loops"
+            ) from error
+        except OSError as error:
+            raise LoadError("load driver aefm-wrk", f"cannot run {self.program}: {error}") from error
+        if done.returncode:
+            raise _failure(done.returncode, done.stderr, script)
+
+    def start(
+        self, load: LoadSpec, script: Path, url: str, *, supervisor: Supervisor, cpus: Collection[int], artifacts: Path
+    ) -> LoadRun:
+        """Start the generator; see :class:`pytest_aefm.load.Driver`.
+
+        Raises:
+            LoadError: it cannot be started.
+        """
+        result = artifacts.absolute() / "load.json"
+        start_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
+        wall_minus_mono_ns = time.time_ns() - time.monotonic_ns()
+        argv = command_line(self.program, load, script, url, start_ns, result)
+        try:
+            process = supervisor.spawn(argv, name="aefm-wrk", log=artifacts / "load.log", cpus=cpus)
+        except SupervisorError as error:
+            raise LoadError("load driver aefm-wrk", str(error)) from error
+        begin_ns = start_ns + int(load.warmup_s * 1e9)
+        window = Window((begin_ns + wall_minus_mono_ns) / 1e9, begin_ns / 1e9, load.duration_s)
+        return _Run(process, window, result, script)
+
+
+_REMEDY = "install libluajit-5.1-dev and a C compiler, then install pytest-aefm again (pip install --force-reinstall)"
+
+
+def _why_missing() -> str:
+    """Say what the build wrote down about the engine."""
+    note = Path(__file__).with_name("engine.json")
+    try:
+        built = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return "this installation has no native build"
+    return (
+        "it was built, but is not on PATH"
+        if built.get("built")
+        else f"built without the engine, because {built.get('reason')}"
+    )
+
+
+def _failure(status: int, output: str, script: Path) -> LoadError:
+    """Turn an exit status and the generator's words into an error."""
+    lines = [line for line in output.strip().splitlines() if line.strip()]
+    found = next((match for line in lines if (match := _SCRIPT_ERROR.search(line))), None)
+    if status == 2:
+        subject = found["where"] if found else str(script)
+        return ScriptError(
+            subject, found["what"] if found else " ".join(lines[-1:]) or "Lua error", None, "mend the script"
+        )
+    return LoadError("load driver aefm-wrk", f"exit status {status}: {' '.join(lines[-3:]) or 'no message'}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run of the generator."""
+
+    process: Process
+    window: Window
+    output: Path
+    script: Path
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def result(self, timeout_s: float) -> LoadResult:
+        try:
+            status = self.process.wait(timeout_s)
+        except TimeoutError as error:
+            self.stop()
+            raise LoadError("load driver aefm-wrk", str(error), "an end after warm-up, duration and drain") from error
+        except SupervisorError as error:
+            raise LoadError("load driver aefm-wrk", str(error)) from error
+        if status != 0:
+            raise _failure(status, self.process.log_tail(), self.script)
+        try:
+            return read_result(json.loads(self.output.read_text()))
+        except (OSError, ValueError) as error:
+            raise LoadError("load driver aefm-wrk", f"no result in {self.output}: {error}") from error
+
+    def stop(self) -> None:
+        if not self.ended():
+            self.process.stop(grace_s=0.5)

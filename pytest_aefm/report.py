@@ -1,0 +1,312 @@
+"""The report: a fold over messages, the same live and from a journal. Entries are plain JSON values.
+
+Messages are ``{"kind": "run" | "phase" | "trial" | "outcome" | "end", ...}``; the journal is one per line, flushed
+at each trial, so that a crash loses at most the running one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from pytest_aefm.errors import ReportError
+from pytest_aefm.judgement import format_value
+from pytest_aefm.model import LoadResult, Trial, as_json
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Journal",
+    "Report",
+    "broken_entry",
+    "check_writable",
+    "read_journal",
+    "read_report",
+    "redact",
+    "table_rows",
+    "trial_entry",
+    "write_report",
+]
+
+SCHEMA_VERSION = 1
+
+_SECRET_NAMES = r"password|passwd|token|secret|api[_-]?key|authorization|credential"
+_SECRET_VALUE = re.compile(
+    rf"(?i)((?:[\w-]*)(?:{_SECRET_NAMES})[\w-]*[\"']?\s*[=:\s]\s*[\"']?)((?:bearer\s+)?[^\s\"'&,;]+)"
+)
+_SECRET_KEY = re.compile(rf"(?i)(?:{_SECRET_NAMES})")
+_USERINFO = re.compile(r"(\w+://)[^/\s@]+@")
+
+
+def redact(value: Any) -> Any:
+    """Return the JSON value without secrets: values of keys, options and URLs that look like credentials."""
+    if isinstance(value, str):
+        return _USERINFO.sub(r"\1***@", _SECRET_VALUE.sub(r"\1***", value))
+    if isinstance(value, Mapping):
+        hide = lambda key, item: "***" if _SECRET_KEY.search(str(key)) and isinstance(item, str) else redact(item)
+        return {key: hide(key, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [redact(item) for item in value]
+        for index, item in enumerate(value[:-1]):  # an option and its value as two arguments
+            if isinstance(item, str) and item.startswith("-") and "=" not in item and _SECRET_KEY.search(item):
+                items[index + 1] = "***"
+        return items
+    return value
+
+
+def trial_entry(trial: Trial, *, id: str, nodeid: str, worker: str | None = None) -> dict[str, Any]:
+    """Return the report's entry of a trial; ``outcome`` and ``message`` follow with the test's own report."""
+    case = trial.case
+    entry = {
+        "id": id,
+        "nodeid": nodeid,
+        "worker": worker,
+        "attempt": trial.attempt,
+        "experiment": case.experiment,
+        "app": case.app.name,
+        "testbed": case.testbed,
+        "factors": dict(case.factors),
+        "verdict": trial.verdict,
+        "reason": trial.reason,
+        "findings": trial.findings,
+        "started_wall_s": trial.started_wall_s,
+        "window": trial.window,
+        "load": _load_entry(trial.load, case.load.rate_rps) if trial.load else None,
+        "metrics": trial.metrics,
+        "slos": trial.slos,
+        "checks": trial.checks,
+        "interference": [
+            {"kind": spec.kind, "count": spec.count, "cpu_size": spec.cpu_size, "mem_size": spec.mem_size}
+            for spec in case.interference
+        ],
+        "doses": trial.doses,
+        "effect": trial.effect,
+        "environment": trial.environment,
+        "collectors": trial.collectors,
+        "phases": trial.phases,
+        "artifacts": trial.artifacts,
+    }
+    cleaned = redact(as_json(entry))
+    assert isinstance(cleaned, dict)
+    return cleaned
+
+
+def _load_entry(load: LoadResult, rate_rps: float) -> dict[str, Any]:
+    return {
+        "driver": load.driver,
+        "version": load.version,
+        "rate_rps": rate_rps,
+        "offered": load.offered,
+        "sent": load.sent,
+        "attempted": load.attempted,
+        "achieved": load.achieved,
+        "goodput": load.goodput,
+        "error_rate": load.error_rate,
+        "overloaded": load.overloaded,
+        "outcomes": load.outcomes,
+        "latency": load.latency,
+        "pacer_lag": load.pacer_lag,
+        "backlog": load.backlog,
+        "backlog_quarters": load.backlog_quarters,
+        "backlog_at_end": load.backlog_at_end,
+        "connections": {"asked": load.connections_asked, "reached": load.connections_reached},
+        "open_failures": load.open_failures,
+        "threads_cpu": load.threads_cpu,
+        "clock_step_s": load.clock_step_s,
+        "drain_s": load.drain_s,
+        "interrupted": load.interrupted,
+    }
+
+
+def broken_entry(context: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """Return the entry of a trial that left nothing but the messages of its start (a worker that crashed)."""
+    phase = context.get("phase", "start")
+    return {
+        "id": context["id"],
+        "nodeid": context["nodeid"],
+        "worker": context.get("worker"),
+        "attempt": context.get("attempt", 1),
+        "experiment": context.get("experiment", ""),
+        "app": context.get("app", ""),
+        "testbed": context.get("testbed", ""),
+        "factors": context.get("factors", {}),
+        "verdict": "broken",
+        "reason": reason,
+        "findings": [{"verdict": "broken", "subject": phase, "message": reason}],
+        "started_wall_s": context.get("at", 0.0),
+        "window": None,
+        "load": None,
+        "metrics": {},
+        "slos": [],
+        "checks": [],
+        "interference": [],
+        "doses": [],
+        "effect": {},
+        "environment": {},
+        "collectors": {},
+        "phases": {},
+        "artifacts": [],
+    }
+
+
+class Report:
+    """What a run has told so far."""
+
+    def __init__(self) -> None:
+        self.run: dict[str, Any] = {}
+        self.trials: list[dict[str, Any]] = []
+        self.running: dict[tuple[str, str | None], dict[str, Any]] = {}
+
+    def apply(self, message: Mapping[str, Any]) -> None:
+        """Take in one message; unknown kinds are left to later versions."""
+        kind = message["kind"]
+        if kind in ("run", "end"):
+            self.run |= message["run"]
+        elif kind == "phase":
+            self.running[message["nodeid"], message.get("worker")] = dict(message)
+        elif kind == "trial":
+            entry = dict(message["trial"])
+            self.running.pop((entry["nodeid"], entry.get("worker")), None)
+            self.trials.append(entry)
+        elif kind == "outcome":
+            self.running.pop((message["nodeid"], message.get("worker")), None)
+            for entry in self.trials:
+                if entry["nodeid"] == message["nodeid"] and entry["attempt"] == message.get(
+                    "attempt", entry["attempt"]
+                ):
+                    entry["outcome"], entry["message"] = message["outcome"], message["message"]
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as docs/report.schema.json has it."""
+        trials = [{"outcome": None, "message": "", **entry} for entry in self.trials]
+        return {"schema": SCHEMA_VERSION, "run": self.run, "trials": trials}
+
+
+class Journal:
+    """A file of messages, one JSON value a line; a message that matters is on disk when ``write`` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: TextIO = path.open("a", encoding="utf-8")
+
+    def write(self, message: Mapping[str, Any]) -> None:
+        """Append one message; trials and ends are synced to the disk."""
+        self._file.write(json.dumps(message, separators=(",", ":"), allow_nan=False) + "\n")
+        self._file.flush()
+        if message["kind"] in ("run", "trial", "end"):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_journal(path: Path) -> Iterable[dict[str, Any]]:
+    """Yield the messages of a journal; a last line that a crash cut short is left out.
+
+    Raises:
+        ReportError: it cannot be read, or a line in its middle is damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(str(path), f"cannot be read: {error}", "a journal of a run") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            message = json.loads(line)
+            if not isinstance(message, dict) or "kind" not in message:
+                raise ValueError("not a message")
+        except ValueError as error:
+            if number == len(lines):
+                return
+            raise ReportError(f"{path}:{number}", f"damaged line: {error}", "one JSON message a line") from error
+        yield message
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read a report.
+
+    Raises:
+        ReportError: it cannot be read, is no report, or of a newer schema.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReportError(str(path), f"cannot be read: {error}", "a report of pytest-aefm") from error
+    version = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(version, int):
+        raise ReportError(str(path), "not a report", "a JSON object with 'schema'")
+    if version > SCHEMA_VERSION:
+        raise ReportError(str(path), f"schema {version}", f"at most {SCHEMA_VERSION}", "install a newer pytest-aefm")
+    assert isinstance(document, dict)
+    return document
+
+
+def check_writable(path: Path, subject: str) -> None:
+    """Make sure that a report can be written to ``path``, without touching what is there.
+
+    Raises:
+        ReportError: it cannot.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise ReportError(subject, f"{path} is a folder", "the path of a file")
+    if not folder.is_dir():
+        raise ReportError(subject, f"folder {folder} does not exist", "an existing folder", f"mkdir -p {folder}")
+    probe = folder / f".{path.name}.{os.getpid()}.probe"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ReportError(
+            subject, f"{path} cannot be written: {error.strerror}", "a folder that can be written to"
+        ) from error
+
+
+def write_report(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a report atomically: readers see the old one or the new one, never half.
+
+    Raises:
+        ReportError: it cannot be written; the old one is as it was.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+        raise ReportError(str(path), f"cannot be written: {error.strerror}", "a writable folder with room") from error
+
+
+def table_rows(trials: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the rows of the table of cases, the head first."""
+    rows: list[tuple[str, ...]] = [("case", "rate", "interference", "p50", "p99", "goodput", "verdict")]
+    for entry in trials:
+        metrics, load = entry["metrics"], entry["load"]
+        disturbed = " ".join(f"{item['kind']}={item['count']}" for item in entry["interference"]) or "-"
+        verdict, outcome = entry["verdict"], entry.get("outcome")
+        usual = {"broken": "error", "invalid": "error", "passed": "passed"}.get(verdict, "failed")
+        shown = verdict if outcome in (None, usual) else f"{verdict} ({outcome})"
+        rows.append(
+            (
+                entry["id"],
+                f"{load['rate_rps']:g}/s" if load else "-",
+                disturbed,
+                format_value(metrics.get("p50"), "ms"),
+                format_value(metrics.get("p99"), "ms"),
+                format_value(metrics.get("goodput"), "share"),
+                shown + (", overloaded" if metrics.get("overloaded") else ""),
+            )
+        )
+    return rows

@@ -1,0 +1,302 @@
+"""One trial: converge, drive, collect, judge. Knows no pytest; returns a Trial whatever happens to the experiment."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from pytest_aefm.collectors import Collector, Observations
+from pytest_aefm.errors import (
+    AefmError,
+    Broken,
+    Inconclusive,
+    InvalidMeasurement,
+    LoadError,
+    NoData,
+    SLOViolated,
+    VerdictError,
+)
+from pytest_aefm.histogram import LatencyHistogram
+from pytest_aefm.judgement import dose_checks, findings_of, judge_slos, load_checks, slo_table, verdict_of
+from pytest_aefm.load import Driver, LoadRun
+from pytest_aefm.model import Case, Finding, LoadResult, LoadSpec, Trial, Verdict, Window
+from pytest_aefm.slo import Latency
+from pytest_aefm.testbeds import Deployment, Testbed
+
+__all__ = ["Events", "Smoked", "raise_for_verdict", "run_trial"]
+
+_COLLECT_DEADLINE_S = 30.0
+_RESULT_DEADLINE_S = 15.0
+
+Smoked = set[tuple[str, int, Path]]
+"""Scripts that have answered: (application, generation of its deployment, script)."""
+
+
+class Events(Protocol):
+    """What a trial tells while it goes on."""
+
+    def phase(self, case: Case, name: str, expected_s: float) -> None:
+        """Tell that a phase begins, and about how long it will take (0: unknown)."""
+        ...
+
+
+class _Silent:
+    def phase(self, case: Case, name: str, expected_s: float) -> None:
+        """Tell nobody."""
+
+
+class _Phases:
+    """Measures phases, tells of them, and remembers the running one."""
+
+    def __init__(self, case: Case, events: Events) -> None:
+        self._case, self._events = case, events
+        self.current, self.seconds = "start", dict[str, float]()
+
+    @contextmanager
+    def __call__(self, name: str, expected_s: float = 0.0) -> Iterator[None]:
+        self.current = name
+        self._events.phase(self._case, name, expected_s)
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - start, 4)
+
+
+def run_trial(
+    case: Case,
+    *,
+    testbed: Testbed,
+    driver: Driver,
+    script: Path,
+    artifacts: Path,
+    collectors: Sequence[Collector] | None = None,
+    events: Events | None = None,
+    smoked: Smoked | None = None,
+    confidence: float = 0.95,
+    attempt: int = 1,
+) -> Trial:
+    """Run one case once and judge it.
+
+    ``artifacts`` is a folder for the trial's files; ``collectors`` default to the testbed's own; ``smoked`` is
+    kept by the caller from trial to trial, so that each script is tried once per deployment; ``confidence`` 0
+    judges percentiles by their point value. Whatever fails of the experiment makes the trial broken, with
+    ``trial.error`` set; nothing but an interrupt escapes.
+    """
+    started, phases = time.time(), _Phases(case, events or _Silent())
+    trial = Trial(case=case, verdict=Verdict.BROKEN, attempt=attempt, started_wall_s=started)
+    artifacts.mkdir(parents=True, exist_ok=True)
+    load = case.load
+    try:
+        with phases("check"):
+            testbed.check(case)
+            driver.check_script(script)
+        with phases("application"):
+            deployment = testbed.ensure_app(case.app)
+        with phases("interference"):
+            testbed.ensure_interference(case.interference)
+        with phases("settle"):
+            _smoke(testbed, driver, load, script, artifacts, deployment, smoked if smoked is not None else set())
+            testbed.settle()
+        with phases("load", load.warmup_s + load.duration_s):
+            run = testbed.start_load(driver, load, script, artifacts)
+            before, after, result = _drive(run, testbed, load)
+        trial = replace(trial, load=result, window=result.window)
+        with phases("collect"):
+            chosen = testbed.collectors() if collectors is None else collectors
+            own = lambda window: testbed.observe(before, after, window)  # noqa: E731 - a name for the table below
+            seen, states = _collect(chosen, own, result.window)
+        with phases("judge"):
+            trial = _judge(trial, result, seen, states, chosen, confidence)
+        return replace(trial, phases=phases.seconds, environment=_environment(deployment, seen))
+    except Exception as error:  # whatever fails, the trial is the record of it
+        finding = Finding(Verdict.BROKEN, phases.current, _describe(error))
+        return replace(trial, findings=(finding,), phases=phases.seconds, error=error)
+
+
+def raise_for_verdict(trial: Trial, check: bool = True) -> None:
+    """Raise what the verdict asks for, as ``subprocess.run(check=True)`` would; ``check=False`` leaves broken, invalid.
+
+    Raises:
+        Broken, InvalidMeasurement: always. SLOViolated, NoData, Inconclusive: with ``check``.
+    """
+    kinds: dict[Verdict, type[VerdictError]] = {
+        Verdict.BROKEN: Broken,
+        Verdict.INVALID: InvalidMeasurement,
+        Verdict.VIOLATED: SLOViolated,
+        Verdict.NO_DATA: NoData,
+        Verdict.INCONCLUSIVE: Inconclusive,
+    }
+    kind = kinds.get(trial.verdict)
+    if kind is None or not (check or kind in (Broken, InvalidMeasurement)):
+        return
+    raise kind(explain(trial), trial) from trial.error
+
+
+def explain(trial: Trial) -> str:
+    """Say why a trial has its verdict: the reason first, then every further finding and the table of SLOs."""
+    lines = [trial.reason]
+    lines += [f"also {item.verdict}: {item.message}" for item in trial.findings if item.message != trial.reason]
+    if trial.slos:
+        lines += ["", slo_table(trial.slos)]
+    lines += [f"  {path}" for path in trial.artifacts[:1]]
+    return "\n".join(lines)
+
+
+def _smoke(
+    testbed: Testbed,
+    driver: Driver,
+    load: LoadSpec,
+    script: Path,
+    artifacts: Path,
+    deployment: Deployment,
+    smoked: Smoked,
+) -> None:
+    """Send a script's first requests alone, once per deployment: one of them must succeed."""
+    key = (deployment.app, deployment.generation, script)
+    if key in smoked:
+        return
+    little = replace(load, rate_rps=10, duration_s=0.3, warmup_s=0, timeout_s=max(5.0, load.timeout_s), connections=2)
+    folder = artifacts / "smoke"
+    folder.mkdir(exist_ok=True)
+    run = testbed.start_load(driver, replace(little, threads=1), script, folder)
+    try:
+        result = run.result(little.timeout_s + _RESULT_DEADLINE_S)
+    finally:
+        run.stop()
+    if not result.successes:
+        seen = ", ".join(f"{count} x {name}" for name, count in result.outcomes.items() if count)
+        raise LoadError(
+            f"smoke requests of {script.name}", f"none succeeded at {deployment.url} ({seen})", "2xx or 3xx"
+        )
+    smoked.add(key)
+
+
+def _drive(run: LoadRun, testbed: Testbed, load: LoadSpec) -> tuple[Any, Any, LoadResult]:
+    """Wait for the window's edges, reading the testbed's counters at both, then for the result."""
+    try:
+        _wait_until(run.window.start_mono_s, run)
+        before = testbed.mark()
+        _wait_until(run.window.end_mono_s, run)
+        after = testbed.mark()
+        return before, after, run.result(load.timeout_s + _RESULT_DEADLINE_S)
+    finally:
+        run.stop()
+
+
+def _wait_until(mono_s: float, run: LoadRun) -> None:
+    while (left := mono_s - time.monotonic()) > 0 and not run.ended():
+        time.sleep(min(left, 0.1))
+
+
+def _collect(
+    collectors: Sequence[Collector], own: Any, window: Window
+) -> tuple[dict[str, Observations], dict[str, dict[str, Any]]]:
+    """Run all collectors side by side; return what they saw, and how each fared. One that fails stops no other."""
+    answers: queue.Queue[tuple[str, Observations | Exception, float]] = queue.Queue()
+    start = time.monotonic()
+
+    def work(name: str, collect: Any) -> None:
+        try:
+            answer: Observations | Exception = collect(window)
+        except Exception as error:  # recorded in the trial with its reason
+            answer = error
+        answers.put((name, answer, time.monotonic() - start))
+
+    tasks = {"testbed": own, **{collector.name: collector.collect for collector in collectors}}
+    for name, task in tasks.items():
+        threading.Thread(target=work, args=(name, task), name=f"aefm-{name}", daemon=True).start()
+    seen: dict[str, Observations] = {}
+    states: dict[str, dict[str, Any]] = {name: {"ok": False, "reason": "no answer in time"} for name in tasks}
+    for _ in tasks:
+        try:
+            name, answer, took = answers.get(timeout=max(0.0, start + _COLLECT_DEADLINE_S - time.monotonic()))
+        except queue.Empty:
+            break
+        if isinstance(answer, Observations):
+            seen[name] = answer
+            states[name] = {"ok": True, "seconds": round(took, 3), **answer.details}
+        else:
+            states[name] = {"ok": False, "reason": _describe(answer), "seconds": round(took, 3)}
+    return seen, states
+
+
+def _judge(
+    trial: Trial,
+    load: LoadResult,
+    seen: Mapping[str, Observations],
+    states: Mapping[str, Mapping[str, Any]],
+    collectors: Sequence[Collector],
+    confidence: float,
+) -> Trial:
+    metrics: dict[str, float | Latency | LatencyHistogram] = load.metrics()
+    for observations in seen.values():
+        metrics.update(observations.metrics)
+    doses = tuple(dose for observations in seen.values() for dose in observations.doses)
+    checks = (
+        *load_checks(load),
+        *(item for observations in seen.values() for item in observations.checks),
+        *dose_checks(doses),
+    )
+    missing = {
+        name: f"collector {collector.name!r} failed: {states[collector.name].get('reason', '')}"
+        for collector in collectors
+        if collector.name not in seen
+        for name in collector.provides
+    }
+    if "testbed" not in seen:
+        reason = f"the testbed's own counters could not be read: {states['testbed'].get('reason', '')}"
+        missing |= dict.fromkeys(("cpu", "cpu_cores", "memory", "restarts"), reason)
+    slos = judge_slos(trial.case.slos, metrics, confidence)
+    findings = findings_of(checks, slos, missing, load.overloaded)
+    return replace(
+        trial,
+        verdict=verdict_of(findings),
+        findings=findings,
+        metrics=_numbers(load, metrics),
+        slos=slos,
+        checks=checks,
+        doses=doses,
+        effect={key: value for observations in seen.values() for key, value in observations.effect.items()},
+        collectors=states,
+        artifacts=tuple(path for observations in seen.values() for path in observations.artifacts),
+    )
+
+
+def _numbers(load: LoadResult, metrics: Mapping[str, float | Latency | LatencyHistogram]) -> dict[str, Any]:
+    """Return the metrics as plain numbers: percentiles in ms, shares of 1, cores, bytes, counts."""
+    latency = load.observed_latency()
+    numbers: dict[str, Any] = {"goodput": load.goodput, "error_rate": load.error_rate}
+    if latency.count:
+        numbers |= {f"p{q:g}": round(latency.percentile_ms(q), 3) for q in (50, 90, 95, 99, 99.9)}
+        everything = latency.exact.merge(latency.at_least)
+        numbers |= {"mean": round(everything.mean_us / 1e3, 3), "max": round(everything.max_us / 1e3, 3)}
+    numbers["achieved_rps"] = round(load.achieved / load.window.duration_s, 3)
+    numbers["overloaded"] = load.overloaded
+    for key, value in metrics.items():
+        if isinstance(value, LatencyHistogram):
+            name = key.removesuffix(")")
+            numbers |= {f"{name}, p{q})": round(value.percentile_us(q) / 1e3, 3) for q in (50, 95, 99)}
+        elif not isinstance(value, Latency):
+            numbers[key] = value
+    return numbers
+
+
+def _environment(deployment: Deployment, seen: Mapping[str, Observations]) -> dict[str, Any]:
+    return {
+        "app": deployment.app,
+        "description": deployment.description,
+        "generation": deployment.generation,
+        "services": {name: dict(facts) for name, facts in deployment.services.items()},
+        **deployment.details,
+    }
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) if isinstance(error, AefmError) else f"{type(error).__name__}: {error}"
