@@ -3,7 +3,8 @@
 Children must not be started from a worker thread (PR_SET_PDEATHSIG follows the thread), keep their priority
 when pytest lowers its own, and end even if pytest is killed: so a supervisor starts them. It reads requests as
 JSON lines on its standard input; when that closes, whatever the reason, it ends every descendant. Run as a
-program it imports the standard library alone.
+program it imports the standard library alone. All children share its session, because the kernel may share the
+CPU by session (sched_autogroup_enabled): nice would then mean nothing, and N stressors weigh as one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = ["Process", "Supervisor", "SupervisorError", "descendants"]
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _GRACE_S = 2.0
+_LOOK_S = 3.0  # how often the supervisor looks whether the process that it serves still lives
 
 
 class SupervisorError(RuntimeError):
@@ -48,7 +50,7 @@ def descendants(pid: int) -> list[int]:
 
 
 class Process:
-    """A program that the supervisor runs; its own session, standard input from /dev/null, output in files."""
+    """A program that the supervisor runs: its own process group, input from /dev/null, output in files."""
 
     def __init__(self, owner: Supervisor, name: str, argv: Sequence[str], pid: int, log: Path) -> None:
         self._owner, self.name, self.argv, self.pid, self.log = owner, name, tuple(argv), pid, log
@@ -56,8 +58,13 @@ class Process:
         self._returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return the exit status (negative: the signal that ended it), or None while it runs."""
+        """Return the exit status (negative: the signal that ended it), or None while it runs or if that is unknown."""
         return self._returncode
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs, as far as the supervisor (which takes its children along) has told."""
+        return not self._ended.is_set()
 
     def wait(self, timeout_s: float) -> int:
         """Wait until it ends; return its exit status.
@@ -78,7 +85,7 @@ class Process:
 
     def stop(self, grace_s: float = _GRACE_S) -> int:
         """End it and its descendants: SIGTERM, then SIGKILL after ``grace_s`` seconds; return its exit status."""
-        if self.poll() is None:
+        if self.alive:
             self._owner._tell({"op": "stop", "pid": self.pid, "grace_s": grace_s})
         return self.wait(grace_s + 5)
 
@@ -137,9 +144,10 @@ class Supervisor:
         env: Mapping[str, str] | None = None,
         stdout: Path | None = None,
     ) -> Process:
-        """Start a program: its session its own, on ``cpus``, at ``nice``, output appended to ``log``.
+        """Start a program: its process group its own, on ``cpus``, at ``nice``, output appended to ``log``.
 
-        ``env`` adds to the environment; ``stdout`` sends standard output elsewhere than the log.
+        ``nice`` is absolute, but an inherited one stays where the user may not raise a priority. ``env`` adds to the
+        environment; ``stdout`` sends standard output elsewhere than the log.
 
         Raises:
             SupervisorError: the program cannot be started, or the supervisor is gone.
@@ -188,8 +196,10 @@ class Supervisor:
     def _tell(self, request: Mapping[str, Any]) -> None:
         try:
             assert self._child.stdin is not None
+            data = json.dumps(request).encode() + b"\n"
             with self._writing:
-                os.write(self._child.stdin.fileno(), json.dumps(request).encode() + b"\n")
+                while data:
+                    data = data[os.write(self._child.stdin.fileno(), data) :]
         except (OSError, ValueError) as error:
             raise SupervisorError(f"the supervisor is gone: {error}") from error
 
@@ -200,7 +210,7 @@ class Supervisor:
                 message = json.loads(line)
                 with self._started:
                     if message["event"] == "exit":
-                        process = self._processes.get(message["pid"])
+                        process = self._processes.pop(message["pid"], None)  # the number may be used again
                         if process is not None:
                             process._end(message["returncode"])
                         else:  # it ended before spawn() had its answer
@@ -213,8 +223,8 @@ class Supervisor:
         with self._started:
             self._gone = True
             for process in self._processes.values():
-                if process.poll() is None:
-                    process._end(None)
+                process._end(None)
+            self._processes.clear()
             self._started.notify_all()
 
 
@@ -242,7 +252,7 @@ class _Children:
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if request["cpus"]:
                 os.sched_setaffinity(0, request["cpus"])
-            if request["nice"]:
+            with contextlib.suppress(PermissionError):
                 os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
 
         try:
@@ -256,7 +266,7 @@ class _Children:
                     stderr=log,
                     cwd=request["cwd"],
                     env={**os.environ, **request["env"]},
-                    start_new_session=True,
+                    process_group=0,
                     preexec_fn=prepare,
                 )
         except (OSError, subprocess.SubprocessError) as error:
@@ -296,7 +306,7 @@ class _Children:
         for pid in [pid for pid, deadline in self.deadlines.items() if deadline <= now]:
             self.send([*descendants(pid), pid], signal.SIGKILL)
             self.deadlines[pid] = now + 1
-        return max(0.0, min(self.deadlines.values(), default=now + 60) - now)
+        return max(0.0, min([now + _LOOK_S, *self.deadlines.values()]) - now)
 
     def end_all(self, grace_s: float) -> None:
         self.send(descendants(os.getpid()), signal.SIGTERM)
@@ -321,8 +331,9 @@ def _serve() -> None:
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    children, buffer = _Children(), b""
-    while True:
+    children, buffer, parent = _Children(), b"", os.getppid()
+    # A process that the parent forked may hold the other end of standard input open: look at the parent, too.
+    while os.getppid() == parent:
         ready, _, _ = select.select([0, wake_read], [], [], children.enforce())
         if wake_read in ready:
             with contextlib.suppress(BlockingIOError):
