@@ -24,6 +24,7 @@ __all__ = [
     "Report",
     "broken_entry",
     "check_writable",
+    "identity",
     "read_journal",
     "read_report",
     "redact",
@@ -47,8 +48,10 @@ def redact(value: Any) -> Any:
     if isinstance(value, str):
         return _USERINFO.sub(r"\1***@", _SECRET_VALUE.sub(r"\1***", value))
     if isinstance(value, Mapping):
-        hide = lambda key, item: "***" if _SECRET_KEY.search(str(key)) and isinstance(item, str) else redact(item)
-        return {key: hide(key, item) for key, item in value.items()}
+        return {
+            key: "***" if isinstance(item, str) and _SECRET_KEY.search(str(key)) else redact(item)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         items = [redact(item) for item in value]
         for index, item in enumerate(value[:-1]):  # an option and its value as two arguments
@@ -58,12 +61,13 @@ def redact(value: Any) -> Any:
     return value
 
 
-def trial_entry(trial: Trial, *, id: str, nodeid: str, worker: str | None = None) -> dict[str, Any]:
+def trial_entry(trial: Trial, *, nodeid: str, worker: str | None = None) -> dict[str, Any]:
     """Return the report's entry of a trial; ``outcome`` and ``message`` follow with the test's own report."""
     case = trial.case
     entry = {
-        "id": id,
+        "id": identity(nodeid),
         "nodeid": nodeid,
+        "case": case.id,
         "worker": worker,
         "attempt": trial.attempt,
         "experiment": case.experiment,
@@ -122,12 +126,18 @@ def _load_entry(load: LoadResult, rate_rps: float) -> dict[str, Any]:
     }
 
 
+def identity(nodeid: str) -> str:
+    """Return what names a trial over runs: its node id without the group that xdist may append."""
+    return re.sub(r"@[^\]@]*$", "", nodeid)
+
+
 def broken_entry(context: Mapping[str, Any], reason: str) -> dict[str, Any]:
     """Return the entry of a trial that left nothing but the messages of its start (a worker that crashed)."""
     phase = context.get("phase", "start")
     return {
-        "id": context["id"],
+        "id": identity(context["nodeid"]),
         "nodeid": context["nodeid"],
+        "case": context.get("case", ""),
         "worker": context.get("worker"),
         "attempt": context.get("attempt", 1),
         "experiment": context.get("experiment", ""),
@@ -300,7 +310,7 @@ def table_rows(trials: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         shown = verdict if outcome in (None, usual) else f"{verdict} ({outcome})"
         rows.append(
             (
-                entry["id"],
+                entry["id"].rpartition("::")[2],
                 f"{load['rate_rps']:g}/s" if load else "-",
                 disturbed,
                 format_value(metrics.get("p50"), "ms"),

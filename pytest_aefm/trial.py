@@ -86,8 +86,8 @@ def run_trial(
 
     ``artifacts`` is a folder for the trial's files; ``collectors`` default to the testbed's own; ``smoked`` is
     kept by the caller from trial to trial, so that each script is tried once per deployment; ``confidence`` 0
-    judges percentiles by their point value. Whatever fails of the experiment makes the trial broken, with
-    ``trial.error`` set; nothing but an interrupt escapes.
+    judges percentiles by their point value. What fails of the experiment makes the trial broken, with
+    ``trial.error`` set; no AefmError escapes.
     """
     started, phases = time.time(), _Phases(case, events or _Silent())
     trial = Trial(case=case, verdict=Verdict.BROKEN, attempt=attempt, started_wall_s=started)
@@ -115,8 +115,8 @@ def run_trial(
         with phases("judge"):
             trial = _judge(trial, result, seen, states, chosen, confidence)
         return replace(trial, phases=phases.seconds, environment=_environment(deployment, seen))
-    except Exception as error:  # whatever fails, the trial is the record of it
-        finding = Finding(Verdict.BROKEN, phases.current, _describe(error))
+    except AefmError as error:
+        finding = Finding(Verdict.BROKEN, phases.current, str(error))
         return replace(trial, findings=(finding,), phases=phases.seconds, error=error)
 
 
