@@ -15,7 +15,24 @@ from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
 
-__all__ = ["Deployment", "Testbed"]
+__all__ = ["Cluster", "Deployment", "Node", "Testbed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of a cluster: its name, its roles (``testbed``, ``infra``, ``load``) and what is known of it."""
+
+    name: str
+    roles: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a testbed stands on: for the local testbed one node, this machine."""
+
+    kind: str
+    nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)

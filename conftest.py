@@ -1,0 +1,3 @@
+"""What all tests and experiments of this checkout share."""
+
+pytest_plugins = ["pytester"]

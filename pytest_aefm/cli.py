@@ -1,0 +1,54 @@
+"""The command ``aefm``: what is better done outside a test run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_aefm import __version__
+from pytest_aefm.errors import AefmError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, or 1 after printing what is wrong."""
+    parser = argparse.ArgumentParser(prog="aefm", description="Microservice performance experiments (pytest-aefm).")
+    parser.add_argument("--version", action="version", version=f"pytest-aefm {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    report = commands.add_parser("report", help="rebuild the JSON report from a journal")
+    report.add_argument("--from-journal", required=True, type=Path, metavar="FILE", help="journal.jsonl of a run")
+    report.add_argument("--output", type=Path, metavar="FILE", help="where to write it (default: standard output)")
+    commands.add_parser("schema", help="print the JSON Schema of an experiment's YAML, for editors")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.command == "report":
+            _report(chosen.from_journal, chosen.output)
+        else:
+            _schema()
+    except AefmError as error:
+        print(f"aefm: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _report(journal: Path, output: Path | None) -> None:
+    from pytest_aefm.report import Report, read_journal, write_report
+
+    report = Report()
+    for message in read_journal(journal):
+        report.apply(message)
+    document = report.document()
+    if output is None:
+        print(json.dumps(document, indent=1))
+    else:
+        write_report(output, document)
+
+
+def _schema() -> None:
+    from pytest_aefm.experiment import json_schema
+
+    print(json.dumps(json_schema(), indent=1))

@@ -1,0 +1,144 @@
+"""From a marked test to its cases: parametrization, running order, plan. Imported only where a test is marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_aefm import experiment
+from pytest_aefm.errors import ConfigurationError
+from pytest_aefm.model import Case
+from pytest_aefm.progress import duration_text
+from pytest_aefm.settings import settings_of
+
+__all__ = ["estimates", "parametrize", "plan_lines", "running_order"]
+
+_ESTIMATES = pytest.StashKey[dict[str, float]]()
+
+# What converging costs, in seconds, where it is needed: a guess that only the plan and the progress use.
+_DEPLOY_S, _DISTURB_S, _CASE_S = 4.0, 1.0, 1.0
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Parametrize a marked test with its experiment's cases, in running order, each with a readable id.
+
+    A mistake in the experiment fails the collection with a message that is the same on every worker.
+    """
+    where = metafunc.definition.nodeid
+    try:
+        cases = _cases(metafunc, where)
+    except ConfigurationError as error:
+        pytest.fail(str(error), pytrace=False)
+    if "aefm_case" not in metafunc.fixturenames:
+        # getfixturevalue("aefm_run"), or an override that lost it before pytest 9.0.
+        if not any(name.startswith("aefm_") for name in metafunc.fixturenames):
+            message = (
+                f"{where}: the test has the marker 'aefm' but no fixture of it; expected aefm_run among its arguments"
+            )
+            pytest.fail(message, pytrace=False)
+        metafunc.fixturenames.append("aefm_case")
+    metafunc.parametrize("aefm_case", cases, ids=[case.id for case in cases], indirect=True, scope="function")
+
+
+def _cases(metafunc: pytest.Metafunc, where: str) -> Sequence[Case]:
+    settings = settings_of(metafunc.config)
+    markers = list(metafunc.definition.iter_markers("aefm"))  # the closest first
+    paths = [_path(metafunc, marker.args, where) for marker in markers if marker.args]
+    options = experiment.merge_markers([marker.kwargs for marker in markers], where=where)
+    name = metafunc.definition.originalname.removeprefix("test_")
+    chosen = experiment.from_options(options, where=where, name=name, base=paths[0] if paths else None)
+    return chosen.cases(confidence=settings.confidence, seed=settings.seed)
+
+
+def _path(metafunc: pytest.Metafunc, arguments: tuple[Any, ...], where: str) -> Path:
+    """Find the marker's YAML file: relative to the test's file, then to rootdir."""
+    if len(arguments) != 1 or not isinstance(arguments[0], str | Path):
+        raise ConfigurationError(
+            where, f"marker 'aefm' with {arguments!r}", "one path of a YAML file, and keyword arguments"
+        )
+    folders = (metafunc.definition.path.parent, metafunc.config.rootpath)
+    candidates = [folder / arguments[0] for folder in folders]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    looked = " or ".join(dict.fromkeys(str(candidate) for candidate in candidates))
+    raise ConfigurationError(where, f"experiment file {str(arguments[0])!r} not found", f"a file at {looked}")
+
+
+def running_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return our items in running order: test functions as first met, each one's cases by their position."""
+    groups: dict[str, int] = {}
+    for item in items:
+        groups.setdefault(_function(item), len(groups))
+    return sorted(items, key=lambda item: (groups[_function(item)], _case(item).position))
+
+
+def _function(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
+
+
+def _case(item: pytest.Item) -> Case:
+    case: Case = item.callspec.params["aefm_case"]  # type: ignore[attr-defined] # only parametrized items come here
+    return case
+
+
+def _ours(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
+    return (item for item in items if "aefm_case" in getattr(getattr(item, "callspec", None), "params", ()))
+
+
+def estimates(item: pytest.Item) -> tuple[float, Mapping[str, float]]:
+    """Return how many seconds a case will take, and that of every case of the session by node id."""
+    session = item.session
+    if _ESTIMATES not in session.stash:
+        found: dict[str, float] = {}
+        before: Case | None = None
+        for each in _ours(session.items):
+            found[each.nodeid] = _estimate_s(before, _case(each))
+            before = _case(each)
+        session.stash[_ESTIMATES] = found
+    known = session.stash[_ESTIMATES]
+    return known.get(item.nodeid, 0.0), known
+
+
+def _estimate_s(before: Case | None, case: Case) -> float:
+    seconds = case.load.warmup_s + case.load.duration_s + _CASE_S
+    if before is None or before.app != case.app or before.testbed != case.testbed:
+        return seconds + _DEPLOY_S + (_DISTURB_S if case.interference else 0)
+    return seconds + (_DISTURB_S if before.interference != case.interference else 0)
+
+
+def plan_lines(items: Sequence[pytest.Item]) -> Iterator[str]:
+    """Yield the plan: every case in running order, what changes before it, the time it needs; then the sum."""
+    ours = list(_ours(items))
+    if not ours:
+        yield "no cases to run"
+        return
+    rows, before, total = [], None, 0.0
+    for number, item in enumerate(ours, 1):
+        case = _case(item)
+        seconds, _ = estimates(item)
+        total += seconds
+        rows.append((str(number), item.name, _changes(before, case), duration_text(seconds)))
+        before = case
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join([row[0].rjust(widths[0]), *cells[1:3], row[3].rjust(widths[3])])
+    yield f"{len(ours)} cases, about {duration_text(total)}; nothing was run"
+
+
+def _changes(before: Case | None, case: Case) -> str:
+    """Say which factors change from one case to the next."""
+    if before is None:
+        return "deploy " + case.app.name
+    if before.experiment != case.experiment:
+        return f"experiment {case.experiment}" + ("" if before.app == case.app else f", deploy {case.app.name}")
+    changed = [
+        f"{name} {before.factors.get(name, '-')} -> {value}"
+        for name, value in case.factors.items()
+        if before.factors.get(name) != value
+    ]
+    return ", ".join(changed) or "nothing"

@@ -1,0 +1,135 @@
+"""The pytest11 entry point: wiring only. It is loaded in every pytest run, so it imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_aefm import recording
+from pytest_aefm.fixtures import (
+    aefm_app,
+    aefm_case,
+    aefm_cluster,
+    aefm_collectors,
+    aefm_driver,
+    aefm_interference,
+    aefm_run,
+    aefm_script,
+    aefm_testbed,
+)
+from pytest_aefm.settings import SETTINGS, add_options, given, read_settings, settings_of
+
+if TYPE_CHECKING:
+    from pytest_aefm.model import Case
+
+__all__ = [
+    "aefm_app",
+    "aefm_case",
+    "aefm_cluster",
+    "aefm_collectors",
+    "aefm_driver",
+    "aefm_interference",
+    "aefm_run",
+    "aefm_script",
+    "aefm_testbed",
+]
+
+_MARKER = (
+    "aefm(*experiment, app=..., script=..., rate=..., duration=..., slos=[...], ...): a microservice performance "
+    "experiment, from a YAML file, from keyword arguments, or both (the arguments win)"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the options and their ini values."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the settings, refuse paths that cannot be written, and register what this process needs."""
+    config.addinivalue_line("markers", _MARKER)
+    settings = config.stash[SETTINGS] = read_settings(config)
+    config.pluginmanager.register(recording, "aefm-recording")
+    if settings.plan:  # the controller of xdist never collects
+        for option, nothing in (("numprocesses", None), ("dist", "no"), ("tx", [])):
+            if hasattr(config.option, option):
+                setattr(config.option, option, nothing)
+    if not hasattr(config, "workerinput"):
+        _check_paths(config)
+        config.pluginmanager.register(recording.Controller(config), "aefm-controller")
+
+
+def _check_paths(config: pytest.Config) -> None:
+    """Find a report or journal that cannot be written now, not after five hours."""
+    settings = settings_of(config)
+    for name, path in (("report", settings.report), ("journal", settings.journal)):
+        if given(config, name):
+            from pytest_aefm.errors import ReportError
+            from pytest_aefm.report import check_writable
+
+            try:
+                check_writable(path, f"--aefm-{name}")
+            except ReportError as error:
+                raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize a marked test with the cases of its experiment."""
+    if next(metafunc.definition.iter_markers("aefm"), None) is not None:
+        from pytest_aefm.collection import parametrize
+
+        parametrize(metafunc)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the cases of each experiment into their running order, among the places that they occupy."""
+    places = [index for index, item in enumerate(items) if case_of(item) is not None]
+    if places:
+        from pytest_aefm.collection import running_order
+
+        for index, item in zip(places, running_order([items[index] for index in places]), strict=True):
+            items[index] = item
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Print the plan instead of running, where it was asked for."""
+    if not settings_of(session.config).plan or (
+        session.testsfailed and not session.config.option.continue_on_collection_errors
+    ):
+        return None
+    from pytest_aefm.collection import plan_lines
+
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    write = reporter.write_line if reporter else print
+    for line in plan_lines(session.items):
+        write(line)
+    return True
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Begin an attempt of a case."""
+    case = case_of(item)
+    if case is not None:
+        from pytest_aefm.collection import estimates
+
+        own, total = estimates(item)
+        facts = {"estimate_s": own, "total": len(total), "total_s": sum(total.values())}
+        recording.new_state(item, case, **facts, uses_run="aefm_run" in getattr(item, "fixturenames", ()))
+    return (yield)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand a worker's leftovers to the controller."""
+    recording.end_worker(session.config)
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    """Return the case that a test was parametrized with, or None."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("aefm_case") if callspec is not None else None

@@ -1,0 +1,150 @@
+"""Options and ini values, read once into one frozen Settings that lives in ``config.stash``."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+__all__ = ["SETTINGS", "Settings", "add_options", "read_settings", "settings_of"]
+
+_DEFAULT_REPORT = "aefm-report.json"
+
+# name, kind, default, help: each is an option (--aefm-NAME) and an ini value (aefm_NAME).
+_OPTIONS = (
+    ("report", "path", _DEFAULT_REPORT, "file of the JSON report"),
+    (
+        "journal",
+        "path",
+        "",
+        "file of the journal, one JSON message a line (default: in the run's folder under .aefm/runs)",
+    ),
+    ("testbed", "string", "", "testbed to use, 'local' or 'kubernetes' (default: what the experiment says)"),
+    ("confidence", "string", "0.95", "confidence at which percentile SLOs are decided; 0 judges the point value"),
+    ("inconclusive", "string", "fail", "what an inconclusive verdict does to the test: fail, warn or pass"),
+    ("seed", "string", "", "seed of the order of cases and of the load (default: a new one for each run)"),
+)
+_FLAGS = (("observe", "judge and report, but let violated, no_data and inconclusive pass"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user asked for, and where this run keeps its files.
+
+    ``report`` is where the copy of the report goes, ``run_dir`` the run's own folder (made when first needed),
+    ``worker`` the xdist worker's id or None.
+    """
+
+    report: Path
+    journal: Path
+    testbed: str | None
+    confidence: float
+    inconclusive: str
+    observe: bool
+    plan: bool
+    seed: int
+    run_id: str
+    run_dir: Path
+    cache_dir: Path
+    worker: str | None = None
+
+
+SETTINGS = pytest.StashKey[Settings]()
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """Return the settings of this run."""
+    return config.stash[SETTINGS]
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register every option and its ini value; each help text says the default."""
+    group = parser.getgroup("aefm", "microservice performance experiments (pytest-aefm)")
+    for name, kind, default, text in _OPTIONS:
+        shown = text if "(default" in text else f"{text} (default: {default})"
+        group.addoption(f"--aefm-{name}", metavar=name.upper(), default=None, help=shown)
+        parser.addini(f"aefm_{name}", help=shown, type="string", default=default)
+        del kind
+    for name, text in _FLAGS:
+        group.addoption(f"--aefm-{name}", action="store_true", default=None, help=f"{text} (default: off)")
+        parser.addini(f"aefm_{name}", help=f"{text} (default: off)", type="bool", default=False)
+    group.addoption(
+        "--aefm-plan",
+        action="store_true",
+        default=False,
+        help="print the cases in running order with what changes between them and the time they need, and run nothing",
+    )
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Read options and ini values.
+
+    Raises:
+        pytest.UsageError: one of them is out of range.
+    """
+    workerinput = getattr(config, "workerinput", {})
+    run_id = workerinput.get("aefm_run_id") or time.strftime("%Y%m%d-%H%M%S") + f"-{os.getpid()}"
+    cache = config.rootpath / ".aefm"
+    run_dir = cache / "runs" / run_id
+    inconclusive = _text(config, "inconclusive")
+    if inconclusive not in ("fail", "warn", "pass"):
+        raise pytest.UsageError(f"--aefm-inconclusive: {inconclusive!r}; expected fail, warn or pass")
+    testbed = _text(config, "testbed") or None
+    if testbed not in (None, "local", "kubernetes"):
+        raise pytest.UsageError(f"--aefm-testbed: unknown testbed {testbed!r}; expected local or kubernetes")
+    observe = config.getoption("--aefm-observe")
+    return Settings(
+        report=_path(config, "report"),
+        journal=_path(config, "journal") if _text(config, "journal") else run_dir / "journal.jsonl",
+        testbed=testbed,
+        confidence=_confidence(_text(config, "confidence")),
+        inconclusive=inconclusive,
+        observe=bool(config.getini("aefm_observe") if observe is None else observe),
+        plan=bool(config.getoption("--aefm-plan")),
+        seed=int(workerinput["aefm_seed"]) if "aefm_seed" in workerinput else _seed(_text(config, "seed")),
+        run_id=run_id,
+        run_dir=run_dir,
+        cache_dir=cache,
+        worker=workerinput.get("workerid"),
+    )
+
+
+def given(config: pytest.Config, name: str) -> bool:
+    """Return whether the user named this option, on the command line or in the ini file."""
+    return config.getoption(f"--aefm-{name}") is not None or f"aefm_{name}" in config.inicfg
+
+
+def _text(config: pytest.Config, name: str) -> str:
+    option = config.getoption(f"--aefm-{name}")
+    return str(config.getini(f"aefm_{name}") if option is None else option)
+
+
+def _path(config: pytest.Config, name: str) -> Path:
+    """Return a path: of the command line relative to the current folder, of the ini file to rootdir."""
+    option = config.getoption(f"--aefm-{name}")
+    if option is not None:
+        return config.invocation_params.dir / str(option)
+    return config.rootpath / str(config.getini(f"aefm_{name}"))
+
+
+def _confidence(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise pytest.UsageError(f"--aefm-confidence: {text!r}; expected a number from 0 to below 1, such as 0.95")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not text:
+        return random.SystemRandom().randrange(2**31)
+    try:
+        return int(text)
+    except ValueError:
+        raise pytest.UsageError(f"--aefm-seed: {text!r}; expected a whole number") from None
