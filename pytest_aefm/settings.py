@@ -12,21 +12,14 @@ import pytest
 
 __all__ = ["SETTINGS", "Settings", "add_options", "read_settings", "settings_of"]
 
-_DEFAULT_REPORT = "aefm-report.json"
-
-# name, kind, default, help: each is an option (--aefm-NAME) and an ini value (aefm_NAME).
+# name, default, help: each is an option (--aefm-NAME) and an ini value (aefm_NAME).
 _OPTIONS = (
-    ("report", "path", _DEFAULT_REPORT, "file of the JSON report"),
-    (
-        "journal",
-        "path",
-        "",
-        "file of the journal, one JSON message a line (default: in the run's folder under .aefm/runs)",
-    ),
-    ("testbed", "string", "", "testbed to use, 'local' or 'kubernetes' (default: what the experiment says)"),
-    ("confidence", "string", "0.95", "confidence at which percentile SLOs are decided; 0 judges the point value"),
-    ("inconclusive", "string", "fail", "what an inconclusive verdict does to the test: fail, warn or pass"),
-    ("seed", "string", "", "seed of the order of cases and of the load (default: a new one for each run)"),
+    ("report", "aefm-report.json", "file of the JSON report"),
+    ("journal", "", "file of the journal, one JSON message a line (default: in the run's folder under .aefm/runs)"),
+    ("testbed", "", "testbed to use, 'local' or 'kubernetes' (default: what the experiment says)"),
+    ("confidence", "0.95", "confidence at which percentile SLOs are decided; 0 judges the point value"),
+    ("inconclusive", "fail", "what an inconclusive verdict does to the test: fail, warn or pass"),
+    ("seed", "", "seed of the order of cases and of the load (default: a new one for each run)"),
 )
 _FLAGS = (("observe", "judge and report, but let violated, no_data and inconclusive pass"),)
 
@@ -64,11 +57,10 @@ def settings_of(config: pytest.Config) -> Settings:
 def add_options(parser: pytest.Parser) -> None:
     """Register every option and its ini value; each help text says the default."""
     group = parser.getgroup("aefm", "microservice performance experiments (pytest-aefm)")
-    for name, kind, default, text in _OPTIONS:
+    for name, default, text in _OPTIONS:
         shown = text if "(default" in text else f"{text} (default: {default})"
         group.addoption(f"--aefm-{name}", metavar=name.upper(), default=None, help=shown)
-        parser.addini(f"aefm_{name}", help=shown, type="string", default=default)
-        del kind
+        parser.addini(f"aefm_{name}", help=shown, type="string", default="")  # empty: not given
     for name, text in _FLAGS:
         group.addoption(f"--aefm-{name}", action="store_true", default=None, help=f"{text} (default: off)")
         parser.addini(f"aefm_{name}", help=f"{text} (default: off)", type="bool", default=False)
@@ -115,12 +107,13 @@ def read_settings(config: pytest.Config) -> Settings:
 
 def given(config: pytest.Config, name: str) -> bool:
     """Return whether the user named this option, on the command line or in the ini file."""
-    return config.getoption(f"--aefm-{name}") is not None or f"aefm_{name}" in config.inicfg
+    return config.getoption(f"--aefm-{name}") is not None or bool(config.getini(f"aefm_{name}"))
 
 
 def _text(config: pytest.Config, name: str) -> str:
     option = config.getoption(f"--aefm-{name}")
-    return str(config.getini(f"aefm_{name}") if option is None else option)
+    default = next(default for known, default, _ in _OPTIONS if known == name)
+    return str(config.getini(f"aefm_{name}") or default if option is None else option)
 
 
 def _path(config: pytest.Config, name: str) -> Path:
@@ -128,7 +121,7 @@ def _path(config: pytest.Config, name: str) -> Path:
     option = config.getoption(f"--aefm-{name}")
     if option is not None:
         return config.invocation_params.dir / str(option)
-    return config.rootpath / str(config.getini(f"aefm_{name}"))
+    return config.rootpath / _text(config, name)
 
 
 def _confidence(text: str) -> float:
