@@ -1,0 +1,321 @@
+"""The local testbed: applications as processes of this machine, beside what drives, disturbs and watches them.
+
+The generator has a physical core of its own where there are two; Prometheus, receiver and pytest sit beside it
+at nice 10; services and stressors have the rest. One supervisor owns every process, so that none outlives pytest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_aefm.apps import find_app
+from pytest_aefm.collectors import Collector, Observations
+from pytest_aefm.collectors.prometheus import PrometheusCollector
+from pytest_aefm.errors import AefmError, ConfigurationError, DeploymentError, InterferenceError
+from pytest_aefm.interference import StressNg, check, find_stress_ng, plan
+from pytest_aefm.load import Driver, LoadRun
+from pytest_aefm.mesh.calibrate import Calibration, calibrate
+from pytest_aefm.mesh.topology import load_topology
+from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window, as_json
+from pytest_aefm.supervisor import Supervisor, SupervisorError, descendants
+from pytest_aefm.testbeds import Deployment
+from pytest_aefm.testbeds.local_app import DeployPlan, LocalApp, PortTakenError, deploy, free_ports
+from pytest_aefm.testbeds.local_counters import place, read_process
+from pytest_aefm.testbeds.local_marks import Mark, observations, take_mark
+from pytest_aefm.testbeds.local_settle import Settling
+from pytest_aefm.testbeds.local_stressors import BACKSTOP_S, Stressors
+from pytest_aefm.testbeds.local_watch import Watch
+from pytest_aefm.testbeds.machine import CorePlan, machine_facts, plan_cores
+
+__all__ = ["LocalTestbed"]
+
+_NICE = 10
+_ATTEMPTS = 3  # to find ports that nobody takes meanwhile
+
+
+class LocalTestbed:
+    """A :class:`~pytest_aefm.testbeds.Testbed` on this machine; nothing is started before the first application.
+
+    ``run_dir`` takes logs and data of this run, ``cache_dir`` what holds for the machine. A service may take
+    ``ready_timeout_s`` seconds to get ready; Prometheus scrapes every ``scrape_interval_s`` seconds.
+    """
+
+    kind = "local"
+
+    def __init__(
+        self,
+        run_dir: Path,
+        cache_dir: Path,
+        *,
+        ready_timeout_s: float = 60.0,
+        scrape_interval_s: float = 1.0,
+    ) -> None:
+        self._run_dir, self._cache_dir = run_dir, cache_dir
+        self._ready_timeout_s, self._scrape_interval_s = ready_timeout_s, scrape_interval_s
+        self._facts, self._cores = machine_facts(), plan_cores()
+        self._affinity, self._nice = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
+        self._supervisor: Supervisor | None = None
+        self._watch: Watch | None = None
+        self._stressors: Stressors | None = None
+        self._stress_ng: StressNg | None = None
+        self._calibration: Calibration | None = None
+        self._app: LocalApp | None = None
+        self._spec: AppSpec | None = None
+        self._interference: tuple[InterferenceSpec, ...] = ()
+        self._generation, self._deployed_wall_s = 0, 0.0
+        self._ports: dict[str, dict[str, int]] = {}
+        self._settling = Settling()
+        self._failures: dict[str, AefmError] = {}
+        self._closed = False
+
+    @property
+    def cores(self) -> CorePlan:
+        """Who runs where."""
+        return self._cores
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The owner of every process.
+
+        Raises:
+            DeploymentError: nothing was deployed yet, or the testbed is closed.
+        """
+        if self._supervisor is None:
+            raise DeploymentError("local testbed", "nothing is deployed", None, "call ensure_app first")
+        return self._supervisor
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the facts of the machine, who runs where, and which tools take part."""
+        try:
+            stress_ng = self._find_stress_ng().version
+        except InterferenceError as error:
+            stress_ng = str(error)
+        return {
+            "kind": self.kind,
+            "machine": self._facts,
+            "cores": self._cores.as_json(),
+            "stress_ng": stress_ng,
+            "calibration": as_json(self._calibration),
+            **(self._watch.describe() if self._watch else {}),
+        }
+
+    def check(self, case: Case) -> None:
+        """Refuse what cannot run here; see :class:`pytest_aefm.testbeds.Testbed`.
+
+        Raises:
+            ConfigurationError: an application, a number of replicas or an interference that this testbed has not.
+            InterferenceError: stress-ng is needed, and missing or too old.
+        """
+        find_app(case.app.name)
+        for service, replicas in case.app.replicas.items():
+            if replicas > 1:
+                subject = f"app {case.app.name!r}: replicas.{service}"
+                what = f"{replicas} replicas are not available on the local testbed"
+                raise ConfigurationError(subject, what, "1: it runs one process per service")
+        for spec in case.interference:
+            check(spec)
+        if any(spec.count for spec in case.interference):
+            self._find_stress_ng()
+
+    def ensure_app(self, app: AppSpec) -> Deployment:
+        """Converge to a healthy deployment; see :class:`pytest_aefm.testbeds.Testbed`.
+
+        Raises:
+            DeploymentError: it did not come up, now or earlier.
+        """
+        key = _key("app", app)
+        self._refuse_failed(key)
+        if self._app is None or self._spec != app or self._app.dead():
+            try:
+                self._deploy(app)
+            except (DeploymentError, SupervisorError, OSError) as error:
+                raise self._failed(key, error, DeploymentError, f"app {app.name!r}") from error
+        return self._deployment()
+
+    def ensure_interference(self, specs: tuple[InterferenceSpec, ...]) -> None:
+        """Converge to exactly this interference; see :class:`pytest_aefm.testbeds.Testbed`.
+
+        Raises:
+            InterferenceError: it did not start in time, now or earlier.
+        """
+        key = _key("interference", specs)
+        self._refuse_failed(key)
+        supervisor = self.supervisor
+        if self._stressors is None:
+            self._stressors = Stressors(supervisor, self._run_dir / "interference", self._cores.services)
+        active = tuple(spec for spec in specs if spec.count)
+        try:
+            wanted = plan(active, self._find_stress_ng().program, BACKSTOP_S) if active else ()
+            self._stressors.converge(wanted)
+        except InterferenceError as error:
+            with contextlib.suppress(InterferenceError):
+                self._stressors.converge(())
+            raise self._failed(key, error, InterferenceError, "interference") from error
+        self._interference = active
+
+    def settle(self) -> None:
+        """Return once all is quiet; see :class:`pytest_aefm.testbeds.Testbed`.
+
+        Raises:
+            DeploymentError: it is not, not even after a restart.
+        """
+        if self._app is None or self._spec is None:
+            raise DeploymentError("local testbed", "nothing is deployed", None, "call ensure_app first")
+        key = self._environment()
+        self._refuse_failed(key)
+        first = self._settling.wait(self._app, key)
+        if first is None:
+            return
+        self._deploy(self._spec)
+        second = self._settling.wait(self._app, key)
+        if second is not None:
+            error = DeploymentError(f"app {self._spec.name!r}", f"not quiet: {first}; deployed anew: {second}")
+            raise self._failed(key, error, DeploymentError, "")
+
+    def start_load(self, driver: Driver, load: LoadSpec, script: Path, artifacts: Path) -> LoadRun:
+        """Start a load run from the generator's cores against the entry of the deployed application.
+
+        Raises:
+            LoadError: it cannot be started.
+        """
+        url, cpus = self._deployment().url, sorted(self._cores.generator)
+        return driver.start(load, script, url, supervisor=self.supervisor, cpus=cpus, artifacts=artifacts)
+
+    def mark(self) -> Mark:
+        """Read all counters now."""
+        return take_mark(self._app, self._stressors.read() if self._stressors else (), self._cores)
+
+    def observe(self, before: Mark, after: Mark, window: Window) -> Observations:
+        """Return what two marks say of a window; see :class:`pytest_aefm.testbeds.Testbed`."""
+        facts = {
+            "generation": self._generation,
+            "baseline_p50_ms": _rounded(self._settling.baselines_ms.get(self._environment())),
+            "probe_p50_ms": _rounded(self._settling.probe_ms),
+        }
+        return observations(before, after, window, self._cores, facts)
+
+    def collectors(self) -> Sequence[Collector]:
+        """Return the collectors of this run: traces, and Prometheus where there is one."""
+        if self._watch is None:
+            return ()
+        prometheus = self._watch.prometheus
+        if prometheus is None:
+            return (self._watch.traces,)
+        since_s, margin_s = self._deployed_wall_s, 2.5 * self._scrape_interval_s
+        return (PrometheusCollector(prometheus.url, self._watch.job, since_s, margin_s), self._watch.traces)
+
+    def close(self) -> tuple[str, ...]:
+        """End every process, give pytest its cores back; return what is left over. Never raises."""
+        if self._closed:
+            return ()
+        self._closed = True
+        supervisor, self._supervisor = self._supervisor, None
+        self._app = self._spec = self._stressors = None
+        if supervisor is None:
+            return ()
+        problems: list[str] = []
+        try:
+            running = [reading for pid in descendants(supervisor.pid) if (reading := read_process(pid))]
+            supervisor.close()
+            left = [one.pid for one in running if (now := read_process(one.pid)) and now.started == one.started]
+            problems += [f"local testbed: process {pid} does not end" for pid in left]
+        except Exception as error:  # whatever it is, it must not hide what the session has to say
+            problems.append(f"local testbed: {type(error).__name__}: {error}")
+        with contextlib.suppress(OSError):
+            place(os.getpid(), self._affinity, self._nice)
+        return tuple(problems)
+
+    def _start(self, ports: Mapping[str, int]) -> Watch:
+        """Start what lives as long as the testbed: supervisor first, for what it starts has its priority."""
+        if self._closed:
+            raise DeploymentError("local testbed", "it is closed")
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        self._calibration = calibrate(self._cache_dir)
+        self._supervisor = Supervisor(self._run_dir / "supervisor.log")
+        place(self._supervisor.pid, self._cores.generator)
+        place(os.getpid(), self._cores.generator, _NICE)
+        folder, cpus = self._run_dir / "watch", self._cores.generator
+        self._watch = Watch.start(self._supervisor, folder, cpus, self._scrape_interval_s, ports)
+        return self._watch
+
+    def _deploy(self, app: AppSpec) -> None:
+        """Replace what is deployed; the ports stay as far as they can, so that Prometheus goes on scraping."""
+        if self._app is not None:
+            old, self._app = self._app, None
+            old.stop()
+        topology = load_topology(find_app(app.name).topology_path)
+        for attempt in range(_ATTEMPTS):
+            known = () if attempt else self._ports.get(app.name, {}).values()
+            ports = dict(zip(topology.services, free_ports(len(topology.services), known), strict=True))
+            watch = self._watch or self._start(ports)
+            watch.follow(ports)
+            self._generation, self._deployed_wall_s = self._generation + 1, time.time()
+            try:
+                self._app = deploy(topology, self._plan(watch), ports, self._generation)
+                break
+            except PortTakenError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        self._spec, self._ports[app.name] = app, ports
+        watch.confirm()
+
+    def _plan(self, watch: Watch) -> DeployPlan:
+        assert self._calibration is not None, "set when the watchers were started"
+        return DeployPlan(
+            supervisor=self.supervisor,
+            folder=self._run_dir / "services",
+            cpus=self._cores.services,
+            start_cpus=self._cores.used,
+            iterations_per_us=self._calibration.iterations_per_us,
+            otlp_endpoint=watch.traces.receiver.endpoint,
+            ready_timeout_s=self._ready_timeout_s,
+        )
+
+    def _deployment(self) -> Deployment:
+        if self._app is None or self._spec is None:
+            raise DeploymentError("local testbed", "nothing is deployed", None, "call ensure_app first")
+        services = {
+            name: {"pid": item.process.pid, "url": f"http://127.0.0.1:{item.port}", "cpu_limit": item.cpu_limit}
+            for name, item in self._app.services.items()
+        }
+        return Deployment(
+            app=self._spec.name,
+            url=f"http://127.0.0.1:{self._app.entry.port}",
+            services=services,
+            description=self._app.topology.description or find_app(self._spec.name).description,
+            generation=self._generation,
+            details={"testbed": self.kind, "cores": self._cores.as_json(), "calibration": as_json(self._calibration)},
+        )
+
+    def _find_stress_ng(self) -> StressNg:
+        if self._stress_ng is None:
+            self._stress_ng = find_stress_ng()
+        return self._stress_ng
+
+    def _environment(self) -> str:
+        return _key("environment", (self._spec, self._interference))
+
+    def _refuse_failed(self, key: str) -> None:
+        """Fail at once where the same state failed before: it would cost its deadline again, for each case."""
+        first = self._failures.get(key)
+        if first is not None:
+            raise type(first)(first.subject, f"failed before and is not tried again: {first.what}")
+
+    def _failed(self, key: str, error: Exception, kind: type[AefmError], subject: str) -> AefmError:
+        known = error if isinstance(error, kind) else kind(subject, str(error))
+        self._failures[key] = known
+        return known
+
+
+def _key(what: str, state: Any) -> str:
+    return f"{what} {json.dumps(as_json(state), sort_keys=True)}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

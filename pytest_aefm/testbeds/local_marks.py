@@ -1,0 +1,139 @@
+"""What two readings of all counters, at the window's edges, say of the window. Pure, apart from taking them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_aefm.collectors import Observations
+from pytest_aefm.interference import StressorReading, prove
+from pytest_aefm.model import CheckResult, Window
+from pytest_aefm.testbeds.local_app import LocalApp, ServiceProcess
+from pytest_aefm.testbeds.local_counters import (
+    CpuTicks,
+    ProcessReading,
+    pressure_us,
+    read_process,
+    read_steal,
+    steal_share,
+    waited_s,
+)
+from pytest_aefm.testbeds.machine import CorePlan
+
+__all__ = ["Mark", "ServiceMark", "observations", "take_mark"]
+
+STEAL_WARN, STEAL_LIMIT = 0.03, 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceMark:
+    """One service at one moment: None once it has ended, then with what is known of its end."""
+
+    pid: int
+    cpu_limit: float
+    reading: ProcessReading | None
+    end: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """All counters at one moment."""
+
+    wall_s: float
+    mono_s: float
+    services: Mapping[str, ServiceMark]
+    stressors: Sequence[StressorReading]
+    steal: CpuTicks
+    pressure_us: Mapping[str, int]
+
+
+def take_mark(app: LocalApp | None, stressors: Sequence[StressorReading], cores: CorePlan) -> Mark:
+    """Read the counters of an application's services and of the machine now (some milliseconds)."""
+    wall_s, mono_s = time.time(), time.monotonic()
+    services = {name: _service_mark(service) for name, service in app.services.items()} if app else {}
+    return Mark(wall_s, mono_s, services, stressors, read_steal(cores.used), pressure_us())
+
+
+def _service_mark(service: ServiceProcess) -> ServiceMark:
+    reading = read_process(service.process.pid)
+    return ServiceMark(
+        service.process.pid, service.cpu_limit, reading, "" if reading is not None else service.obituary()
+    )
+
+
+def observations(before: Mark, after: Mark, window: Window, cores: CorePlan, facts: Mapping[str, Any]) -> Observations:
+    """Return usage, restarts, doses with proof and effect, and self-checks; ``facts`` go with the details."""
+    elapsed_s = after.mono_s - before.mono_s
+    metrics: dict[str, float] = {"restarts": 0.0}
+    delays: dict[str, float] = {}
+    services: dict[str, dict[str, Any]] = {}
+    for name, last in after.services.items():
+        first = before.services.get(name)
+        metrics |= _usage(name, first, last, elapsed_s)
+        ended = last.reading is None
+        metrics["restarts"] += ended
+        services[name] = {"pid": last.pid, "ended": ended} | ({"end": last.end} if ended else {})
+        delay = _run_delay_ms_per_s(first, last, elapsed_s)
+        if delay is not None:
+            delays[name] = delay
+    details = {
+        "services": services,
+        "cores": cores.as_json(),
+        "marks": {
+            "seconds": round(elapsed_s, 4),
+            "start_late_s": round(before.mono_s - window.start_mono_s, 4),
+            "end_late_s": round(after.mono_s - window.end_mono_s, 4),
+        },
+        **facts,
+    }
+    return Observations(
+        metrics=metrics,
+        checks=tuple(_checks(before, after, cores)),
+        doses=prove(before.stressors, after.stressors, cores.services),
+        effect=_effect(delays, before, after, elapsed_s),
+        details=details,
+    )
+
+
+def _usage(name: str, first: ServiceMark | None, last: ServiceMark, elapsed_s: float) -> dict[str, float]:
+    """Return the metrics of one service; one that has ended has restarts alone, for the rest is unknown."""
+    metrics = {f"restarts({name})": float(last.reading is None)}
+    if first is None or first.reading is None or last.reading is None or elapsed_s <= 0:
+        return metrics
+    cores = (last.reading.cpu_s - first.reading.cpu_s) / elapsed_s
+    return metrics | {
+        f"cpu_cores({name})": round(cores, 6),
+        f"cpu({name})": round(cores / last.cpu_limit, 6),
+        f"memory({name})": float(max(first.reading.rss_bytes, last.reading.rss_bytes)),
+    }
+
+
+def _run_delay_ms_per_s(first: ServiceMark | None, last: ServiceMark, elapsed_s: float) -> float | None:
+    if first is None or first.reading is None or last.reading is None or elapsed_s <= 0:
+        return None
+    waited = waited_s(first.reading, last.reading)
+    return None if waited is None else round(waited * 1e3 / elapsed_s, 3)
+
+
+def _effect(delays: Mapping[str, float], before: Mark, after: Mark, elapsed_s: float) -> dict[str, Any]:
+    """Return what the kernel tells of waiting; what it does not tell is absent, never zero."""
+    effect: dict[str, Any] = {"run_delay_ms_per_s": dict(delays)} if delays else {}
+    if elapsed_s > 0 and after.pressure_us and before.pressure_us:
+        effect["node_pressure_ms_per_s"] = {
+            name: round((total - before.pressure_us[name]) / 1e3 / elapsed_s, 3)
+            for name, total in after.pressure_us.items()
+            if name in before.pressure_us
+        }
+    return effect
+
+
+def _checks(before: Mark, after: Mark, cores: CorePlan) -> Iterable[CheckResult]:
+    steal = round(steal_share(before.steal, after.steal), 5)
+    warned = STEAL_WARN < steal <= STEAL_LIMIT
+    limit = STEAL_WARN if warned else STEAL_LIMIT
+    message = f"a hypervisor took {steal:.1%} of a used core, limit {limit:.0%}"
+    yield CheckResult("steal", steal <= STEAL_WARN, steal, limit, "share", message, warning=warned)
+    if cores.shared:
+        yield CheckResult("cores of its own", False, message=cores.warning, warning=True)

@@ -1,0 +1,62 @@
+"""Is an environment (application and interference level) as it was when it converged? Asked before each case."""
+
+from __future__ import annotations
+
+import time
+
+from pytest_aefm.errors import DeploymentError
+from pytest_aefm.testbeds.local_app import LocalApp
+from pytest_aefm.testbeds.local_probe import in_flight, probe_p50_ms
+
+__all__ = ["Settling", "limit_ms"]
+
+BASELINE_REQUESTS, PROBE_REQUESTS = 10, 3
+_FACTOR, _FLOOR_MS = 2.0, 5.0
+_WAIT_S, _POLL_S = 10.0, 0.1
+
+
+def limit_ms(baseline_ms: float) -> float:
+    """Return how slow a probe may be: twice the environment's own p50, and 5 ms above it at least."""
+    return max(_FACTOR * baseline_ms, baseline_ms + _FLOOR_MS)
+
+
+class Settling:
+    """Remembers each environment's p50 of its first ten smoke requests, and holds later probes against it.
+
+    The first smoke request of the topology is the probe.
+    """
+
+    def __init__(self, wait_s: float = _WAIT_S) -> None:
+        self._wait_s = wait_s
+        self.baselines_ms: dict[str, float] = {}
+        self.probe_ms: float | None = None
+
+    def wait(self, app: LocalApp, environment: str) -> str | None:
+        """Wait until all is quiet; return None, or what was last seen if a service has ended or time is up."""
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                seen = self._look(app, environment)
+            except (OSError, DeploymentError) as error:
+                seen = str(error)
+            if seen is None:
+                return None
+            if app.dead():
+                return f"service {app.dead()[0].name!r} has ended"
+            if time.monotonic() > deadline:
+                return f"{seen} (after {self._wait_s:g} s)"
+            time.sleep(_POLL_S)
+
+    def _look(self, app: LocalApp, environment: str) -> str | None:
+        waiting = in_flight(app.ports.values())
+        if waiting:
+            return f"{waiting} requests in flight; expected none"
+        request, port = app.topology.smoke[0], app.entry.port
+        baseline = self.baselines_ms.get(environment)
+        if baseline is None:
+            self.probe_ms = self.baselines_ms[environment] = probe_p50_ms(port, request, BASELINE_REQUESTS)
+            return None
+        self.probe_ms = probe_p50_ms(port, request, PROBE_REQUESTS)
+        if self.probe_ms <= limit_ms(baseline):
+            return None
+        return f"a probe takes {self.probe_ms:.1f} ms (p50); expected at most {limit_ms(baseline):.1f} ms"
