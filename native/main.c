@@ -1,0 +1,360 @@
+/* aefm-wrk: parse, prepare the scripts, start the threads, watch the window, report. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "net.h"
+#include "report.h"
+#include "run.h"
+
+enum exit_status { EXIT_DONE = 0, EXIT_USAGE = 1, EXIT_SCRIPT = 2, EXIT_CONNECT = 3, EXIT_INTERNAL = 4 };
+
+#define START_LEAD_NS (2 * NS_PER_MS)
+#define CHECK_REQUESTS 3
+
+struct program {
+    struct options options;
+    struct run run;
+    struct script *script; /* the main interpreter: setup() and done() */
+    struct worker *workers;
+    uint32_t prepared;
+    uint64_t seed;
+    struct address target;
+    FILE *json;
+    struct report report;
+};
+
+/* The one thing a signal handler can reach. */
+static struct run *signalled_run;
+static volatile sig_atomic_t signals_seen;
+
+static void on_signal(int signal_number) {
+    int saved = errno;
+    if (signals_seen++) _exit(128 + signal_number);
+    if (signalled_run) run_stop(signalled_run);
+    errno = saved;
+}
+
+static void handle_signals(struct run *run) {
+    struct sigaction action = {.sa_handler = on_signal};
+    signalled_run = run;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_PDEATHSIG, (unsigned long)SIGTERM, 0UL, 0UL, 0UL);
+}
+
+static enum exit_status complain(const char *message, enum exit_status status) {
+    fprintf(stderr, "aefm-wrk: %s\n", message);
+    return status;
+}
+
+/* A script's error stands alone, "file.lua:LINE: message", for editors and for the plugin. */
+static enum exit_status script_failed(const struct script *s) {
+    fprintf(stderr, "%s\n", script_error(s) ? script_error(s) : "unknown script error");
+    return EXIT_SCRIPT;
+}
+
+static void raise_descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* splitmix64: neighbouring seeds and threads get unrelated streams. */
+static uint64_t mix(uint64_t seed, uint64_t stream) {
+    uint64_t z = seed + (stream + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static enum exit_status resolve(struct program *p) {
+    const struct url *url = &p->options.url;
+    int timeout_ms = (int)(p->options.timeout_ns / NS_PER_MS < 60000 ? p->options.timeout_ns / NS_PER_MS : 60000);
+    bool dry = p->options.action == ACTION_CHECK;
+    const char *wrong = net_resolve(dry ? "127.0.0.1" : url->host, url->port, timeout_ms, &p->target.storage,
+                                    &p->target.len);
+    if (!wrong) return EXIT_DONE;
+    fprintf(stderr, "aefm-wrk: %s:%s: %s\n", url->host, url->port, wrong);
+    return EXIT_CONNECT;
+}
+
+/* Open all interpreters, then run setup() and init() for each thread, before any thread starts. */
+static enum exit_status prepare_scripts(struct program *p) {
+    struct options *o = &p->options;
+    p->script = script_open(o, mix(p->seed, UINT64_MAX - 1));
+    if (script_error(p->script)) return script_failed(p->script);
+    p->workers = must_alloc(o->threads, sizeof *p->workers);
+    for (uint32_t i = 0; i < o->threads; i++, p->prepared++) {
+        worker_prepare(&p->workers[i], &p->run, i, script_open(o, mix(p->seed, i)), &p->target);
+    }
+    for (uint32_t i = 0; i < o->threads; i++) {
+        struct worker *w = &p->workers[i];
+        if (script_error(w->script)) return script_failed(w->script);
+        if (!script_setup(p->script, &w->script_thread)) return script_failed(p->script);
+        if (!script_init(w->script, &w->script_thread, o) || !worker_learn_script(w)) return script_failed(w->script);
+    }
+    return EXIT_DONE;
+}
+
+static enum exit_status check_scripts(struct program *p) {
+    for (uint32_t i = 0; i < p->options.threads; i++) {
+        struct worker *w = &p->workers[i];
+        if (!script_check_types(w->script)) return script_failed(w->script);
+        for (int n = 0; n < CHECK_REQUESTS; n++) {
+            const char *text, *wrong;
+            size_t len;
+            struct request_text prepared;
+            if (!script_request(w->script, &text, &len)) return script_failed(w->script);
+            wrong = request_prepare(text, len, p->options.url.authority, &w->rewritten, &prepared);
+            if (wrong && !script_blame_request(w->script, wrong)) return script_failed(w->script);
+        }
+    }
+    return EXIT_DONE;
+}
+
+static uint32_t established(const struct program *p) {
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < p->options.threads; i++) sum += p->workers[i].idle.count;
+    return sum;
+}
+
+/* Sleep until `deadline`, a stop, or until `count` threads have raised `counter`. */
+static void wait_for(struct run *run, atomic_uint *counter, uint32_t count, uint64_t deadline) {
+    struct pollfd wait[] = {{.fd = run->stop_fd, .events = POLLIN}, {.fd = run->progress_fd, .events = POLLIN}};
+    uint64_t value;
+    while (!atomic_load(&run->stop) && atomic_load(counter) < count) {
+        uint64_t now = now_ns();
+        if (now >= deadline) return;
+        struct timespec left = ns_to_timespec(deadline - now);
+        if (ppoll(wait, 2, deadline == LOOP_FOREVER ? NULL : &left, NULL) > 0 && (wait[1].revents & POLLIN)) {
+            if (read(run->progress_fd, &value, sizeof value) < 0) return;
+        }
+    }
+}
+
+static void release(struct run *run, bool cancelled) {
+    pthread_mutex_lock(&run->lock);
+    atomic_store(&run->cancelled, cancelled);
+    run->may_go = true;
+    pthread_cond_broadcast(&run->go);
+    pthread_mutex_unlock(&run->lock);
+}
+
+static void set_schedule(struct program *p) {
+    struct run *run = &p->run;
+    uint64_t now = now_ns(), wanted = p->options.start_at_ns;
+    run->start_ns = wanted > now ? wanted : now + START_LEAD_NS;
+    if (wanted && wanted <= now) {
+        fprintf(stderr, "aefm-wrk: --start-at: that time passed %.3f s ago, starting now\n",
+                (double)(now - wanted) / (double)NS_PER_S);
+    }
+    run->window_start_ns = run->start_ns + p->options.warmup_ns;
+    run->window_end_ns = run->window_start_ns + p->options.duration_ns;
+}
+
+static enum exit_status refuse_unreachable(struct program *p) {
+    char message[URL_HOST_MAX + 64];
+    int error = ETIMEDOUT;
+    for (uint32_t i = 0; i < p->options.threads; i++) {
+        if (p->workers[i].connect_error) error = p->workers[i].connect_error;
+    }
+    bool v6 = strchr(p->options.url.host, ':') != NULL;
+    snprintf(message, sizeof message, v6 ? "[%s]:%s: %s" : "%s:%s: %s", p->options.url.host, p->options.url.port,
+             strerror(error));
+    return complain(message, EXIT_CONNECT);
+}
+
+/* Start the threads; they open their connections and wait. */
+static uint32_t start_workers(struct program *p) {
+    sigset_t blocked, old;
+    uint32_t started = 0;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGINT);
+    sigaddset(&blocked, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &blocked, &old);
+    while (started < p->options.threads &&
+           pthread_create(&p->workers[started].thread, NULL, worker_main, &p->workers[started]) == 0) {
+        started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return started;
+}
+
+static void watch_window(struct program *p) {
+    struct run *run = &p->run;
+    uint32_t threads = p->options.threads;
+    wait_for(run, &run->finished, threads, run->window_start_ns);
+    observe(&p->report.at_start, p->workers, threads);
+    wait_for(run, &run->finished, threads, run->window_end_ns);
+    observe(&p->report.at_end, p->workers, threads);
+}
+
+static enum exit_status run_load(struct program *p) {
+    struct run *run = &p->run;
+    uint32_t started = start_workers(p);
+    enum exit_status status = EXIT_DONE;
+    while (atomic_load(&run->ready) < started) {
+        uint64_t value;
+        if (read(run->progress_fd, &value, sizeof value) < 0 && errno != EINTR) break;
+    }
+    if (started < p->options.threads) status = complain("cannot start a thread", EXIT_INTERNAL);
+    else if (established(p) == 0) status = refuse_unreachable(p);
+    set_schedule(p);
+    release(run, status != EXIT_DONE);
+    if (status == EXIT_DONE) watch_window(p);
+    for (uint32_t i = 0; i < started; i++) pthread_join(p->workers[i].thread, NULL);
+    for (uint32_t i = 0; i < started; i++) {
+        if (status == EXIT_DONE && script_error(p->workers[i].script)) status = script_failed(p->workers[i].script);
+    }
+    return status;
+}
+
+static void collect_rates(struct report *r, const struct worker *w) {
+    size_t whole = r->duration_ns / NS_PER_S;
+    for (size_t s = 0; s < whole && s < w->seconds; s++) hist_record(r->rates, w->per_second[s]);
+}
+
+static void collect(struct program *p) {
+    struct report *r = &p->report;
+    uint64_t end = p->run.window_end_ns, finished = now_ns();
+    r->window_start_ns = p->run.window_start_ns;
+    r->rates = must_alloc(1, sizeof *r->rates);
+    r->rates->min_us = UINT64_MAX;
+    for (uint32_t i = 0; i < p->options.threads; i++) {
+        if (p->workers[i].window_end_ns < end) end = p->workers[i].window_end_ns;
+        r->interrupted |= p->workers[i].interrupted;
+    }
+    r->duration_ns = end > r->window_start_ns ? end - r->window_start_ns : 0;
+    r->drain_ns = finished > end ? finished - end : 0;
+    for (uint32_t i = 0; i < p->options.threads; i++) {
+        const struct worker *w = &p->workers[i];
+        tally_merge(&r->total, &w->tally);
+        r->reached += w->reached_max;
+        r->reached_at_start += w->reached_at_start;
+        r->open_failures += w->open_failures;
+        collect_rates(r, w);
+    }
+}
+
+static enum exit_status call_done(struct program *p) {
+    const struct report *r = &p->report;
+    const struct tally *t = &r->total;
+    struct histogram *empty = must_alloc(1, sizeof *empty);
+    struct script_summary summary = {
+        .duration_us = r->duration_ns / NS_PER_US,
+        .requests = tally_achieved(t),
+        .bytes = t->bytes_read,
+        .connect = tally_count(t, OUTCOME_CONNECT_ERROR),
+        .read = tally_count(t, OUTCOME_READ_ERROR) + tally_count(t, OUTCOME_MALFORMED),
+        .status = tally_count(t, OUTCOME_4XX) + tally_count(t, OUTCOME_5XX) + tally_count(t, OUTCOME_OTHER_STATUS),
+        .timeout = tally_count(t, OUTCOME_TIMEOUT),
+        .latency = t->latency[OUTCOME_SUCCESS] ? t->latency[OUTCOME_SUCCESS] : empty,
+        .rates = r->rates};
+    bool fine = !script_has(p->script, "done") || script_done(p->script, &summary);
+    fflush(stdout);
+    free(empty);
+    return fine ? EXIT_DONE : script_failed(p->script);
+}
+
+static enum exit_status print_results(struct program *p) {
+    bool text = !p->json || p->json != stdout;
+    if (!report_adds_up(&p->report)) return complain("internal error: offered is not the sum of outcomes", EXIT_INTERNAL);
+    if (text) report_text(&p->report, stdout);
+    enum exit_status status = call_done(p);
+    if (p->json) {
+        report_json(&p->report, p->json);
+        if (fflush(p->json) != 0 || ferror(p->json)) return complain("--json: cannot write the results", EXIT_INTERNAL);
+    }
+    return status;
+}
+
+static void announce(const struct options *o) {
+    uint64_t seconds = o->duration_ns / NS_PER_S;
+    if (o->duration_ns % NS_PER_S) printf("Running %.0fms test @ %s\n", (double)o->duration_ns / 1e6, o->url_text);
+    else if (seconds % 3600 == 0) printf("Running %luh test @ %s\n", (unsigned long)(seconds / 3600), o->url_text);
+    else if (seconds % 60 == 0) printf("Running %lum test @ %s\n", (unsigned long)(seconds / 60), o->url_text);
+    else printf("Running %lus test @ %s\n", (unsigned long)seconds, o->url_text);
+    printf("  %u threads and %u connections\n", o->threads, o->connections);
+    fflush(stdout);
+}
+
+static enum exit_status open_run(struct program *p) {
+    struct run *run = &p->run;
+    run->options = &p->options;
+    run->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    run->progress_fd = eventfd(0, EFD_CLOEXEC);
+    pthread_mutex_init(&run->lock, NULL);
+    pthread_cond_init(&run->go, NULL);
+    if (run->stop_fd < 0 || run->progress_fd < 0) return complain(strerror(errno), EXIT_INTERNAL);
+    if (!p->options.json || p->options.action == ACTION_CHECK) return EXIT_DONE;
+    p->json = strcmp(p->options.json, "-") == 0 ? stdout : fopen(p->options.json, "w");
+    if (p->json) return EXIT_DONE;
+    fprintf(stderr, "aefm-wrk: --json: cannot write '%s': %s\n", p->options.json, strerror(errno));
+    return EXIT_USAGE;
+}
+
+static enum exit_status run_program(struct program *p) {
+    enum exit_status status = open_run(p);
+    p->seed = p->options.seeded ? p->options.seed : mix(now_ns(), (uint64_t)getpid()) >> 12;
+    p->report.seed = p->seed;
+    p->report.options = &p->options;
+    if (status == EXIT_DONE) status = resolve(p);
+    if (status == EXIT_DONE) status = prepare_scripts(p);
+    if (status == EXIT_DONE && p->options.action == ACTION_CHECK) return check_scripts(p);
+    if (status != EXIT_DONE) return status;
+    raise_descriptor_limit();
+    handle_signals(&p->run);
+    if (p->json != stdout || !p->json) announce(&p->options);
+    status = run_load(p);
+    if (status != EXIT_DONE) return status;
+    collect(p);
+    return print_results(p);
+}
+
+static void free_program(struct program *p) {
+    for (uint32_t i = 0; i < p->prepared; i++) worker_free(&p->workers[i]);
+    free(p->workers);
+    script_close(p->script);
+    tally_free(&p->report.total);
+    free(p->report.rates);
+    observation_free(&p->report.at_start);
+    observation_free(&p->report.at_end);
+    if (p->json && p->json != stdout) fclose(p->json);
+    if (p->run.stop_fd > 0) close(p->run.stop_fd);
+    if (p->run.progress_fd > 0) close(p->run.progress_fd);
+    options_free(&p->options);
+}
+
+int main(int argc, char **argv) {
+    static struct program program;
+    struct program *p = &program;
+    char error[512];
+    const char *const *arguments = (const char *const *)argv;
+    p->report.argc = argc;
+    p->report.argv = arguments;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    enum exit_status status = EXIT_DONE;
+    if (options_parse(argc, arguments, &p->options, error, sizeof error) != 0) {
+        status = complain(error, EXIT_USAGE);
+    } else if (p->options.action == ACTION_HELP) {
+        fputs(options_usage, stdout);
+    } else if (p->options.action == ACTION_VERSION) {
+        printf("aefm-wrk %s (pytest-aefm, %s)\n", AEFM_VERSION, "wrk2's command line and scripts");
+    } else {
+        status = run_program(p);
+    }
+    signalled_run = NULL;
+    free_program(p);
+    return (int)status;
+}

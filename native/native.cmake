@@ -1,0 +1,57 @@
+# Included by CMakeLists.txt once there is a C compiler. Sets AEFM_REASON where the engine cannot be built.
+set(native "${CMAKE_CURRENT_SOURCE_DIR}/native")
+find_package(PkgConfig QUIET)
+if(PkgConfig_FOUND)
+  pkg_check_modules(LUAJIT QUIET luajit)
+endif()
+if(NOT LUAJIT_FOUND)
+  find_path(LUAJIT_INCLUDE_DIRS luajit.h PATH_SUFFIXES luajit-2.1 luajit-2.0 luajit)
+  find_library(LUAJIT_LINK_LIBRARIES NAMES luajit-5.1 luajit)
+  if(LUAJIT_INCLUDE_DIRS AND LUAJIT_LINK_LIBRARIES)
+    set(LUAJIT_FOUND TRUE)
+  endif()
+endif()
+find_package(Threads QUIET)
+
+add_library(aefm_options INTERFACE)
+target_compile_definitions(aefm_options INTERFACE _GNU_SOURCE AEFM_VERSION="${AEFM_VERSION}")
+target_compile_options(aefm_options INTERFACE -Wall -Wextra $<$<BOOL:${AEFM_WERROR}>:-Werror>)
+if(AEFM_SANITIZE)
+  target_compile_options(aefm_options INTERFACE -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+    -fno-omit-frame-pointer)
+  target_link_options(aefm_options INTERFACE -fsanitize=address,undefined)
+else()
+  target_compile_options(aefm_options INTERFACE -O2)
+endif()
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_EXTENSIONS OFF)
+
+# What other native programs may share: no Lua in here.
+add_library(aefm_net STATIC
+  ${native}/base64.c ${native}/buffer.c ${native}/conn.c ${native}/due_queue.c ${native}/histogram.c
+  ${native}/http_parser.c ${native}/http_reader.c ${native}/http_request.c ${native}/json.c ${native}/loop.c
+  ${native}/net.c ${native}/options.c ${native}/outcome.c ${native}/pacer.c ${native}/url.c)
+target_include_directories(aefm_net PUBLIC ${native})
+target_link_libraries(aefm_net PUBLIC aefm_options m)
+
+if(LUAJIT_FOUND AND Threads_FOUND)
+  add_executable(aefm-wrk
+    ${native}/main.c ${native}/observe.c ${native}/report_json.c ${native}/report_text.c ${native}/script.c
+    ${native}/script_api.c ${native}/script_prelude.c ${native}/worker.c ${native}/worker_conn.c)
+  target_include_directories(aefm-wrk PRIVATE ${LUAJIT_INCLUDE_DIRS})
+  target_link_libraries(aefm-wrk PRIVATE aefm_net ${LUAJIT_LINK_LIBRARIES} Threads::Threads m)
+  if(DEFINED SKBUILD_SCRIPTS_DIR)
+    install(TARGETS aefm-wrk RUNTIME DESTINATION "${SKBUILD_SCRIPTS_DIR}")
+  else()
+    install(TARGETS aefm-wrk RUNTIME DESTINATION bin)
+  endif()
+elseif(NOT LUAJIT_FOUND)
+  set(AEFM_REASON "LuaJIT's headers and library were not found (Debian: apt-get install libluajit-5.1-dev)")
+else()
+  set(AEFM_REASON "no usable threads library was found")
+endif()
+
+if(AEFM_TESTS)
+  enable_testing()
+  add_subdirectory(${native}/tests)
+endif()

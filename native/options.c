@@ -1,0 +1,245 @@
+#include "options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "buffer.h"
+#include "clock.h"
+
+const char options_usage[] =
+    "Usage: aefm-wrk <options> <url> [-- <script arguments>]\n"
+    "  -c, --connections <N>  connections to keep open (10)\n"
+    "  -d, --duration    <T>  measured window (10s)\n"
+    "  -t, --threads     <N>  threads to use (2)\n"
+    "  -R, --rate        <R>  requests per second of all threads together: 0.5, 200, 10k, 1M\n"
+    "  -s, --script      <S>  Lua script (wrk's interface)\n"
+    "  -H, --header      <H>  header to add to each request, 'Name: value'; may be given again\n"
+    "  -L, --latency          print the detailed latency distribution\n"
+    "  -U, --u_latency        print it also without the time that requests waited to be sent\n"
+    "  -B, --batch_latency    accepted for wrk2's sake; there is one request in flight per connection\n"
+    "  -T, --timeout     <T>  longest wait for one response, from its actual send (2s)\n"
+    "      --warmup      <T>  load before the measured window (0)\n"
+    "      --json     <FILE>  write the results as JSON; - for standard output, then without the text\n"
+    "      --seed        <N>  make math.random of the script reproducible\n"
+    "      --start-at   <NS>  begin at this CLOCK_MONOTONIC time, in nanoseconds\n"
+    "      --busy-poll   <T>  wake this long before each request is due and spin (0)\n"
+    "      --check            run setup, init and request of the script without any network, and exit\n"
+    "  -v, --version          print the version and exit\n"
+    "  -h, --help             print this and exit\n"
+    "Times: 10 (seconds), 500us, 500ms, 2s, 1m, 1h. See docs/aefm-wrk.md.\n";
+
+enum option_id { CONNECTIONS, DURATION, THREADS, RATE, SCRIPT, HEADER, LATENCY, U_LATENCY, BATCH, TIMEOUT, WARMUP,
+                 JSON, SEED, START_AT, BUSY_POLL, CHECK, VERSION, HELP, OPTION_IDS };
+
+struct option_spec {
+    const char *name;
+    char letter;
+    bool takes_value;
+};
+
+static const struct option_spec specs[OPTION_IDS] = {
+    [CONNECTIONS] = {"connections", 'c', true}, [DURATION] = {"duration", 'd', true},
+    [THREADS] = {"threads", 't', true},         [RATE] = {"rate", 'R', true},
+    [SCRIPT] = {"script", 's', true},           [HEADER] = {"header", 'H', true},
+    [LATENCY] = {"latency", 'L', false},        [U_LATENCY] = {"u_latency", 'U', false},
+    [BATCH] = {"batch_latency", 'B', false},    [TIMEOUT] = {"timeout", 'T', true},
+    [WARMUP] = {"warmup", 0, true},             [JSON] = {"json", 0, true},
+    [SEED] = {"seed", 0, true},                 [START_AT] = {"start-at", 0, true},
+    [BUSY_POLL] = {"busy-poll", 0, true},       [CHECK] = {"check", 0, false},
+    [VERSION] = {"version", 'v', false},        [HELP] = {"help", 'h', false},
+};
+
+struct parse {
+    struct options *options;
+    char *error;
+    size_t error_size;
+};
+
+static bool refuse(struct parse *p, enum option_id id, const char *expected, const char *got) {
+    snprintf(p->error, p->error_size, "--%s: expected %s, got '%s'", specs[id].name, expected, got);
+    return false;
+}
+
+bool options_number(const char *text, double *number) {
+    char *end;
+    if (!((*text >= '0' && *text <= '9') || *text == '.') || strpbrk(text, "xX")) return false;
+    *number = strtod(text, &end);
+    if (end == text) return false;
+    if (*end && !end[1] && strchr("kKmMgG", *end)) {
+        *number *= *end == 'k' || *end == 'K' ? 1e3 : *end == 'm' || *end == 'M' ? 1e6 : 1e9;
+        end++;
+    }
+    return *end == '\0' && isfinite(*number);
+}
+
+bool options_time(const char *text, uint64_t *ns) {
+    static const struct { const char *unit; double factor; } units[] = {
+        {"", 1e9}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
+    char *end;
+    if (!((*text >= '0' && *text <= '9') || *text == '.') || strpbrk(text, "xX")) return false;
+    double value = strtod(text, &end);
+    for (size_t i = 0; end != text && i < sizeof units / sizeof *units; i++) {
+        if (strcmp(end, units[i].unit) != 0 || !(value * units[i].factor <= 1e18)) continue;
+        *ns = (uint64_t)nearbyint(value * units[i].factor);
+        return true;
+    }
+    return false;
+}
+
+static bool parse_uint(const char *text, uint64_t *value) {
+    char *end;
+    if (*text < '0' || *text > '9') return false;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    *value = number;
+    return *end == '\0' && errno == 0;
+}
+
+static bool take_count(struct parse *p, enum option_id id, const char *text, uint32_t most, uint32_t *count) {
+    char expected[64];
+    double number;
+    snprintf(expected, sizeof expected, "a whole number from 1 to %u", most);
+    if (!options_number(text, &number) || number < 1 || number > most || number != floor(number)) {
+        return refuse(p, id, expected, text);
+    }
+    *count = (uint32_t)number;
+    return true;
+}
+
+static bool take_time(struct parse *p, enum option_id id, const char *text, bool zero_is_fine, uint64_t *ns) {
+    if (options_time(text, ns) && (*ns > 0 || zero_is_fine)) return true;
+    return refuse(p, id, zero_is_fine ? "a time such as 500ms, 2s, 1m" : "a positive time such as 500ms, 2s, 1m", text);
+}
+
+static bool take_header(struct parse *p, const char *text) {
+    size_t name = strcspn(text, ":");
+    bool fine = name > 0 && text[name] == ':' && strcspn(text, " \t") > name && !strpbrk(text, "\r\n");
+    if (!fine) return refuse(p, HEADER, "'Name: value'", text);
+    p->options->headers[p->options->header_count++] = text;
+    return true;
+}
+
+static bool take_rate(struct parse *p, const char *text) {
+    double *rate = &p->options->rate_rps;
+    if (!options_number(text, rate) || *rate <= 0) return refuse(p, RATE, "a positive number", text);
+    return *rate >= 1e-3 && *rate <= 1e9 ? true : refuse(p, RATE, "a rate from 0.001 to 1e9", text);
+}
+
+static bool take(struct parse *p, enum option_id id, const char *value) {
+    struct options *o = p->options;
+    switch (id) {
+    case CONNECTIONS: return take_count(p, id, value, 1000000, &o->connections);
+    case THREADS: return take_count(p, id, value, 1024, &o->threads);
+    case DURATION: return take_time(p, id, value, false, &o->duration_ns);
+    case TIMEOUT: return take_time(p, id, value, false, &o->timeout_ns);
+    case WARMUP: return take_time(p, id, value, true, &o->warmup_ns);
+    case BUSY_POLL: return take_time(p, id, value, true, &o->busy_poll_ns);
+    case RATE: return take_rate(p, value);
+    case HEADER: return take_header(p, value);
+    case SCRIPT: o->script = value; break;
+    case JSON: o->json = value; break;
+    case SEED:
+        o->seeded = true;
+        return parse_uint(value, &o->seed) ? true : refuse(p, id, "a whole number >= 0", value);
+    case START_AT:
+        return parse_uint(value, &o->start_at_ns) ? true : refuse(p, id, "nanoseconds of CLOCK_MONOTONIC", value);
+    case LATENCY: o->print_latency = true; break;
+    case U_LATENCY: o->print_latency = o->print_uncorrected = true; break;
+    case CHECK: o->action = ACTION_CHECK; break;
+    case VERSION: o->action = ACTION_VERSION; break;
+    case HELP: o->action = ACTION_HELP; break;
+    default: break;
+    }
+    return true;
+}
+
+static bool missing_value(struct parse *p, enum option_id id) {
+    snprintf(p->error, p->error_size, "--%s: expected a value", specs[id].name);
+    return false;
+}
+
+static bool take_long(struct parse *p, const char *text, const char *next, bool *used_next) {
+    size_t len = strcspn(text, "=");
+    for (int id = 0; id < OPTION_IDS; id++) {
+        if (strlen(specs[id].name) != len || strncmp(specs[id].name, text, len) != 0) continue;
+        const char *value = text[len] == '=' ? text + len + 1 : NULL;
+        if (!specs[id].takes_value && value) {
+            snprintf(p->error, p->error_size, "--%s: expected no value, got '%s'", specs[id].name, value);
+            return false;
+        }
+        *used_next = specs[id].takes_value && !value;
+        if (*used_next && !next) return missing_value(p, (enum option_id)id);
+        return take(p, (enum option_id)id, value ? value : next);
+    }
+    snprintf(p->error, p->error_size, "--%.*s: unknown option; see aefm-wrk --help", (int)len, text);
+    return false;
+}
+
+static bool take_letters(struct parse *p, const char *letters, const char *next, bool *used_next) {
+    for (const char *c = letters; *c; c++) {
+        int id = 0;
+        while (id < OPTION_IDS && specs[id].letter != *c) id++;
+        if (id == OPTION_IDS) {
+            snprintf(p->error, p->error_size, "-%c: unknown option; see aefm-wrk --help", *c);
+            return false;
+        }
+        if (specs[id].takes_value) {
+            *used_next = c[1] == '\0';
+            if (*used_next && !next) return missing_value(p, (enum option_id)id);
+            return take(p, (enum option_id)id, c[1] ? c + 1 : next);
+        }
+        if (!take(p, (enum option_id)id, NULL)) return false;
+    }
+    return true;
+}
+
+static void take_positional(struct options *o, const char *text) {
+    if (!o->url_text) o->url_text = text;
+    else o->script_args[o->script_arg_count++] = text;
+}
+
+static bool check_whole(struct parse *p) {
+    struct options *o = p->options;
+    if (o->action == ACTION_HELP || o->action == ACTION_VERSION) return true;
+    const char *wrong = NULL;
+    if (!o->url_text) wrong = "URL: expected one; see aefm-wrk --help";
+    else if (o->action == ACTION_RUN && o->rate_rps == 0) wrong = "--rate: expected one (-R), the load is open-loop";
+    else if (o->action == ACTION_RUN && o->connections < o->threads) {
+        wrong = "--connections: expected at least as many as --threads";
+    }
+    if (wrong) {
+        snprintf(p->error, p->error_size, "%s", wrong);
+        return false;
+    }
+    const char *expected = url_parse(o->url_text, &o->url);
+    if (expected) snprintf(p->error, p->error_size, "URL: %s, got '%s'", expected, o->url_text);
+    return !expected;
+}
+
+int options_parse(int argc, const char *const *argv, struct options *options, char *error, size_t error_size) {
+    *options = (struct options){.threads = 2, .connections = 10, .duration_ns = 10 * NS_PER_S,
+                                .timeout_ns = 2 * NS_PER_S};
+    options->headers = must_alloc((size_t)argc, sizeof *options->headers);
+    options->script_args = must_alloc((size_t)argc, sizeof *options->script_args);
+    struct parse p = {options, error, error_size};
+    bool only_positional = false;
+    for (int i = 1; i < argc; i++) {
+        const char *text = argv[i], *next = i + 1 < argc ? argv[i + 1] : NULL;
+        bool fine = true, used_next = false;
+        if (only_positional || text[0] != '-' || text[1] == '\0') take_positional(options, text);
+        else if (strcmp(text, "--") == 0) only_positional = true;
+        else if (text[1] == '-') fine = take_long(&p, text + 2, next, &used_next);
+        else fine = take_letters(&p, text + 1, next, &used_next);
+        if (!fine) return -1;
+        i += used_next;
+    }
+    return check_whole(&p) ? 0 : -1;
+}
+
+void options_free(struct options *options) {
+    free(options->headers);
+    free(options->script_args);
+}

@@ -1,0 +1,50 @@
+/* The command line. Pure: no exit, no output, no globals. */
+#ifndef AEFM_OPTIONS_H
+#define AEFM_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "url.h"
+
+enum action { ACTION_RUN, ACTION_CHECK, ACTION_HELP, ACTION_VERSION };
+
+struct options {
+    enum action action;
+    uint32_t threads;
+    uint32_t connections;
+    double rate_rps;
+    uint64_t duration_ns;
+    uint64_t warmup_ns;
+    uint64_t timeout_ns;
+    uint64_t busy_poll_ns;
+    uint64_t start_at_ns; /* CLOCK_MONOTONIC; 0: as soon as the connections are open */
+    bool seeded;
+    uint64_t seed;
+    bool print_latency;
+    bool print_uncorrected;
+    const char *script;
+    const char *json; /* file, "-" or NULL */
+    const char **headers;
+    size_t header_count;
+    const char *url_text;
+    struct url url;
+    const char **script_args;
+    size_t script_arg_count;
+};
+
+/* Parse argv. Return 0, or -1 with one line (without the program's name) in `error`. Strings point into argv;
+ * options_free() frees the arrays. */
+int options_parse(int argc, const char *const *argv, struct options *options, char *error, size_t error_size);
+void options_free(struct options *options);
+
+/* Parse "10", "500ms", "2s", "1.5m", "1h" (a bare number: seconds). Return false when it is none of these. */
+bool options_time(const char *text, uint64_t *ns);
+
+/* Parse "0.5", "20k", "1M". Return false when it is not a finite number >= 0. */
+bool options_number(const char *text, double *number);
+
+extern const char options_usage[];
+
+#endif

@@ -1,0 +1,105 @@
+/* What all threads of one run share, and what each of them owns. */
+#ifndef AEFM_RUN_H
+#define AEFM_RUN_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "conn.h"
+#include "due_queue.h"
+#include "http_request.h"
+#include "options.h"
+#include "outcome.h"
+#include "pacer.h"
+#include "script.h"
+
+/* Written by the main thread before it says "go", read by all; the atomics and what the lock guards excepted. */
+struct run {
+    const struct options *options;
+    uint64_t start_ns;        /* of the schedule (the warm-up) */
+    uint64_t window_start_ns; /* start + warm-up */
+    uint64_t window_end_ns;
+    int stop_fd;              /* an eventfd: readable once all threads shall end now */
+    int progress_fd;          /* an eventfd: written when a thread is ready or has finished */
+    atomic_bool stop;
+    atomic_bool cancelled;    /* the run does not take place */
+    atomic_uint ready, finished;
+    pthread_mutex_t lock;
+    pthread_cond_t go;
+    bool may_go;
+};
+
+struct worker {
+    struct run *run;
+    uint32_t index;
+    pthread_t thread;
+    int tid;         /* set before `ready` */
+    _Atomic uint64_t cpu_ns; /* CPU time of the whole thread, once it has finished */
+
+    struct loop loop;
+    struct pacer pacer;
+    uint64_t next_slot;    /* of the pacer: the first not yet taken into `due` or `delayed` */
+    uint64_t next_slot_ns; /* when it is due */
+    struct due_queue due;  /* wait for a free connection, in order */
+    struct due_heap delayed;
+    uint64_t window_end_ns; /* earlier than the run's when the thread was stopped */
+    bool ended;            /* the window is over, the drain has begun */
+    bool interrupted;
+
+    struct conn *conns;
+    uint32_t conn_count;
+    struct conn_list idle;       /* longest idle first */
+    struct conn_list in_flight;  /* by deadline */
+    struct conn_list connecting; /* by deadline */
+    struct conn_list closed;     /* to be opened at once */
+    struct conn_list paused;     /* to be opened later, by time */
+    uint64_t next_knock_ns;      /* of an unreachable target */
+    uint32_t failed_count;       /* connections with `failed` set */
+    int connect_error;           /* the latest errno */
+    uint64_t open_failures;      /* errors of this machine */
+    uint32_t reached_max, reached_at_start;
+    bool at_start_noted;
+
+    struct script *script;
+    struct script_thread script_thread;
+    atomic_bool stop; /* thread:stop() */
+    bool has_request, has_delay, has_response;
+    struct request_text fixed;
+    struct buffer fixed_text, rewritten;
+
+    struct tally tally;
+    uint32_t *per_second; /* completed responses in each second of the window */
+    size_t seconds;
+    char *scratch;
+};
+
+/* Prepare a worker with its interpreter opened and init() not yet called. */
+void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct script *script,
+                    const struct address *address);
+
+/* After init(): learn which functions the script has and check the fixed request. False after a script error. */
+bool worker_learn_script(struct worker *w);
+
+/* The thread's body; `argument` is the worker. */
+void *worker_main(void *argument);
+
+void worker_free(struct worker *w);
+
+/* Make every thread end now. Safe in a signal handler. */
+void run_stop(struct run *run);
+
+/* --- shared between worker.c (schedule) and worker_conn.c (connections) --- */
+
+/* Open connections that are due to be opened. */
+void worker_open_due(struct worker *w, uint64_t now);
+uint64_t worker_open_deadline(const struct worker *w);
+void worker_handle(struct worker *w, struct conn *c, uint32_t events);
+void worker_expire(struct worker *w, uint64_t now);
+void worker_finish(struct worker *w, struct conn *c, enum outcome outcome, uint64_t end_ns);
+void worker_send(struct worker *w, struct conn *c, uint64_t intended_ns);
+void worker_drop(struct worker *w, struct conn *c, uint64_t now);
+
+/* No connection is open and every one of them failed when last tried. */
+bool worker_unreachable(const struct worker *w);
+
+#endif

@@ -1,0 +1,230 @@
+/* One load thread: takes due requests from the schedule to free connections, ends the window, drains. */
+#include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "run.h"
+
+#define SCRATCH (64u << 10)
+#define DUE_MAX ((size_t)1 << 20) /* beyond this the schedule itself remembers what is due */
+#define SECONDS_MAX 1000000u
+
+void run_stop(struct run *run) {
+    uint64_t one = 1;
+    atomic_store(&run->stop, true);
+    if (write(run->stop_fd, &one, sizeof one) < 0) return; /* the counter is full: it is readable already */
+}
+
+void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct script *script,
+                    const struct address *address) {
+    const struct options *o = run->options;
+    *w = (struct worker){.run = run, .index = index, .script = script};
+    w->script_thread = (struct script_thread){.script = script, .address = *address, .stop = &w->stop};
+    w->conn_count = pacer_share(o->connections, index, o->threads);
+    w->conns = must_alloc(w->conn_count, sizeof *w->conns);
+    w->seconds = (size_t)((o->duration_ns + NS_PER_S - 1) / NS_PER_S);
+    if (w->seconds > SECONDS_MAX) w->seconds = SECONDS_MAX;
+    w->per_second = must_alloc(w->seconds, sizeof *w->per_second);
+    w->scratch = must_alloc(SCRATCH, 1);
+    w->loop.epoll_fd = w->loop.timer_fd = -1;
+    for (uint32_t i = 0; i < w->conn_count; i++) {
+        w->conns[i].fd = -1;
+        conn_list_append(&w->closed, &w->conns[i]);
+    }
+}
+
+bool worker_learn_script(struct worker *w) {
+    const char *text;
+    size_t len;
+    w->has_request = script_has(w->script, "request");
+    w->has_delay = script_has(w->script, "delay");
+    w->has_response = script_has(w->script, "response");
+    if (w->has_request) return true;
+    if (!script_request(w->script, &text, &len)) return false;
+    buffer_append(&w->fixed_text, text, len);
+    const char *wrong = request_prepare(w->fixed_text.data, w->fixed_text.len, w->run->options->url.authority,
+                                        &w->rewritten, &w->fixed);
+    return wrong ? script_blame_request(w->script, wrong) : true;
+}
+
+static void handle_events(struct worker *w, int n) {
+    for (int i = 0; i < n; i++) {
+        void *owner = w->loop.events[i].data.ptr;
+        if (owner == w->run) continue; /* the stop flag says it */
+        if (owner) worker_handle(w, owner, w->loop.events[i].events);
+    }
+}
+
+static uint64_t earliest(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+static bool stopped(const struct worker *w) { return atomic_load(&w->run->stop) || atomic_load(&w->stop); }
+
+static uint64_t network_deadline(const struct worker *w) {
+    uint64_t deadline = LOOP_FOREVER;
+    if (w->in_flight.head) deadline = earliest(deadline, w->in_flight.head->when_ns);
+    if (w->connecting.head) deadline = earliest(deadline, w->connecting.head->when_ns);
+    return w->ended ? deadline : earliest(deadline, worker_open_deadline(w));
+}
+
+/* Wait for events and timeouts once. Time-outs come after the events, which may hold the awaited answer. */
+static void turn(struct worker *w, uint64_t deadline) {
+    int n = loop_wait(&w->loop, earliest(deadline, network_deadline(w)));
+    handle_events(w, n);
+    uint64_t now = now_ns();
+    if (n < LOOP_EVENTS) worker_expire(w, now);
+    if (!w->ended) worker_open_due(w, now);
+}
+
+/* Try every connection once; leave when all have an answer, or when the time is up. */
+static void open_all(struct worker *w) {
+    uint64_t start_at = w->run->options->start_at_ns;
+    uint64_t deadline = now_ns() + w->run->options->timeout_ns;
+    if (start_at) deadline = earliest(deadline, start_at - earliest(start_at, 5 * NS_PER_MS));
+    worker_open_due(w, now_ns());
+    while (w->idle.count + w->failed_count < w->conn_count && now_ns() < deadline && !stopped(w)) turn(w, deadline);
+}
+
+/* Tell the main thread, and wait until it says when the schedule starts. */
+static void wait_for_go(struct worker *w) {
+    struct run *run = w->run;
+    uint64_t one = 1;
+    atomic_fetch_add(&run->ready, 1);
+    if (write(run->progress_fd, &one, sizeof one) < 0) run_stop(run);
+    pthread_mutex_lock(&run->lock);
+    while (!run->may_go) pthread_cond_wait(&run->go, &run->lock);
+    pthread_mutex_unlock(&run->lock);
+}
+
+static void enqueue(struct worker *w, uint64_t intended) {
+    if (intended >= w->run->window_start_ns) w->tally.offered++;
+    due_push(&w->due, intended);
+}
+
+/* Ask the script how long to delay the next slot. */
+static bool delay_slot(struct worker *w) {
+    double milliseconds;
+    if (!script_delay(w->script, &milliseconds)) {
+        run_stop(w->run);
+        return false;
+    }
+    heap_push(&w->delayed, w->next_slot_ns + (uint64_t)nearbyint(milliseconds * 1e6));
+    return true;
+}
+
+/* Move what is due by now from the schedule to the queue. */
+static void take_due(struct worker *w, uint64_t now) {
+    while (w->next_slot_ns <= now && w->next_slot_ns < w->window_end_ns && w->due.count < DUE_MAX) {
+        if (!w->has_delay) enqueue(w, w->next_slot_ns);
+        else if (!delay_slot(w)) return;
+        w->next_slot_ns = pacer_time(&w->pacer, ++w->next_slot);
+    }
+    while (w->delayed.count && w->delayed.times[0] <= now && w->delayed.times[0] < w->window_end_ns) {
+        enqueue(w, heap_pop(&w->delayed));
+    }
+}
+
+/* A due request that will never be sent. */
+static void give_up(struct worker *w, enum outcome outcome, uint64_t now) {
+    uint64_t intended = due_pop(&w->due);
+    tally_waited(&w->tally, intended, now, w->run->window_start_ns, w->run->window_end_ns);
+    if (intended >= w->run->window_start_ns) tally_value(&w->tally.latency[outcome], intended, now);
+}
+
+static void dispatch(struct worker *w, uint64_t now) {
+    while (w->due.count && w->idle.head && !atomic_load(&w->run->stop)) worker_send(w, w->idle.head, due_pop(&w->due));
+    while (w->due.count && worker_unreachable(w)) give_up(w, OUTCOME_CONNECT_ERROR, now);
+    if (w->due.count && now >= w->run->window_start_ns) {
+        uint64_t waiting = w->due.count;
+        if (w->due.count == DUE_MAX) waiting += pacer_slots_before(&w->pacer, now) - w->next_slot;
+        if (waiting > w->tally.backlog_max) w->tally.backlog_max = waiting;
+    }
+}
+
+/* The window is over: send what finds a free connection; the rest of what is due remains unsent. */
+static void end_window(struct worker *w, uint64_t now) {
+    w->ended = true;
+    for (;;) {
+        take_due(w, now);
+        if (w->due.count == 0) return;
+        if (!w->interrupted) dispatch(w, now);
+        while (w->due.count) give_up(w, OUTCOME_UNSENT, now);
+    }
+}
+
+static void interrupt(struct worker *w, uint64_t now) {
+    w->interrupted = true;
+    w->window_end_ns = earliest(w->window_end_ns, now);
+    if (!w->ended) end_window(w, now);
+    for (struct conn *c = w->in_flight.head; c; c = c->next) worker_finish(w, c, OUTCOME_UNANSWERED, now);
+}
+
+/* When the schedule next needs attention: it cannot send while no connection is free. */
+static uint64_t schedule_deadline(const struct worker *w) {
+    if (w->ended) return LOOP_FOREVER;
+    uint64_t deadline = w->window_end_ns;
+    if (!w->at_start_noted) deadline = earliest(deadline, w->run->window_start_ns);
+    if (!w->idle.head && !w->has_delay && !worker_unreachable(w)) return deadline;
+    uint64_t due = w->next_slot_ns;
+    if (w->delayed.count) due = earliest(due, w->delayed.times[0]);
+    uint64_t lead = w->run->options->busy_poll_ns;
+    return earliest(deadline, due - earliest(due, lead));
+}
+
+static void note_start(struct worker *w, uint64_t now) {
+    if (w->at_start_noted || now < w->run->window_start_ns) return;
+    w->at_start_noted = true;
+    w->reached_at_start = w->idle.count + w->in_flight.count;
+}
+
+static void generate(struct worker *w) {
+    const struct run *run = w->run;
+    w->pacer = pacer_make(run->start_ns, run->options->rate_rps, w->index, run->options->threads);
+    w->next_slot_ns = pacer_time(&w->pacer, 0);
+    w->window_end_ns = run->window_end_ns;
+    for (;;) {
+        uint64_t now = now_ns();
+        note_start(w, now);
+        if (stopped(w)) {
+            interrupt(w, now);
+            return;
+        }
+        if (!w->ended && now >= w->window_end_ns) {
+            end_window(w, now);
+        } else if (!w->ended) {
+            take_due(w, now);
+            dispatch(w, now);
+        }
+        if (w->ended && w->in_flight.count == 0) return;
+        turn(w, schedule_deadline(w));
+    }
+}
+
+void *worker_main(void *argument) {
+    struct worker *w = argument;
+    uint64_t one = 1;
+    w->tid = gettid();
+    loop_sharpen_timers();
+    if (loop_open(&w->loop) == 0 && loop_add(&w->loop, w->run->stop_fd, EPOLLIN, w->run) == 0) open_all(w);
+    else run_stop(w->run);
+    wait_for_go(w);
+    if (!atomic_load(&w->run->cancelled)) generate(w);
+    w->cpu_ns = clock_read_ns(CLOCK_THREAD_CPUTIME_ID);
+    atomic_fetch_add(&w->run->finished, 1);
+    if (write(w->run->progress_fd, &one, sizeof one) < 0) run_stop(w->run);
+    return NULL;
+}
+
+void worker_free(struct worker *w) {
+    for (uint32_t i = 0; i < w->conn_count; i++) conn_free(&w->conns[i]);
+    free(w->conns);
+    loop_close(&w->loop);
+    due_free(&w->due);
+    heap_free(&w->delayed);
+    tally_free(&w->tally);
+    buffer_free(&w->fixed_text);
+    buffer_free(&w->rewritten);
+    free(w->per_second);
+    free(w->scratch);
+    script_close(w->script);
+}
