@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 
 from pytest_aefm import experiment
 from pytest_aefm.errors import ConfigurationError
+from pytest_aefm.load.scripts import find_script
 from pytest_aefm.model import Case
 from pytest_aefm.progress import duration_text
 from pytest_aefm.settings import settings_of
 
 __all__ = ["estimates", "parametrize", "plan_lines", "running_order"]
 
+_NOTES = pytest.StashKey[dict[str, tuple[str, ...]]]()
 _ESTIMATES = pytest.StashKey[dict[str, float]]()
 
 # What converging costs, in seconds, where it is needed: a guess that only the plan and the progress use.
@@ -47,10 +50,25 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> Sequence[Case]:
     settings = settings_of(metafunc.config)
     markers = list(metafunc.definition.iter_markers("aefm"))  # the closest first
     paths = [_path(metafunc, marker.args, where) for marker in markers if marker.args]
-    options = experiment.merge_markers([marker.kwargs for marker in markers], where=where)
+    options = experiment.merge_markers([marker.kwargs for marker in markers])
     name = metafunc.definition.originalname.removeprefix("test_")
     chosen = experiment.from_options(options, where=where, name=name, base=paths[0] if paths else None)
-    return chosen.cases(confidence=settings.confidence, seed=settings.seed)
+    metafunc.config.stash.setdefault(_NOTES, {})[where] = chosen.notes
+    cases = chosen.cases(confidence=settings.confidence, seed=settings.seed)
+    found = _script(metafunc, chosen, settings.testbed or chosen.testbed)
+    return [replace(case, script_path=found, repeats=chosen.repeats) for case in cases]
+
+
+def _script(metafunc: pytest.Metafunc, chosen: experiment.Experiment, testbed: str) -> Path | None:
+    """Find the experiment's script: beside it, beside the test, in rootdir, in its ``lua/``, among the bundled."""
+    if testbed != "local":  # refused when it is run; until then it can be planned
+        return None
+    root = metafunc.config.rootpath
+    beside = [chosen.source.parent] if chosen.source else []
+    try:
+        return find_script(chosen.script, [*beside, metafunc.definition.path.parent, root, root / "lua"], "script")
+    except ConfigurationError as error:
+        raise chosen.error("script", error.what, error.expected, error.hint) from None
 
 
 def _path(metafunc: pytest.Metafunc, arguments: tuple[Any, ...], where: str) -> Path:
@@ -127,6 +145,8 @@ def plan_lines(items: Sequence[pytest.Item]) -> Iterator[str]:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         yield "  ".join([row[0].rjust(widths[0]), *cells[1:3], row[3].rjust(widths[3])])
+    for where, notes in ours[0].config.stash.get(_NOTES, {}).items():
+        yield from (f"note: {where}: {note}" for note in notes)
     yield f"{len(ours)} cases, about {duration_text(total)}; nothing was run"
 
 

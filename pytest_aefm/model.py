@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from pytest_aefm.histogram import LatencyHistogram
@@ -85,7 +86,10 @@ class LoadSpec:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One point of the matrix. ``factors`` holds every factor by name, the user's own ones included."""
+    """One point of the matrix. ``factors`` holds every factor by name, the user's own ones included.
+
+    ``script_path`` is where the load's script was found, ``repeats`` how rounds follow one another.
+    """
 
     id: str
     experiment: str
@@ -96,6 +100,8 @@ class Case:
     factors: Mapping[str, Scalar]
     slos: tuple[SLO, ...] = ()
     position: int = 0
+    script_path: Path | None = None
+    repeats: str | None = None
 
     @property
     def round(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from pytest_aefm.errors import ReportError
 from pytest_aefm.judgement import format_value
-from pytest_aefm.model import LoadResult, Trial, as_json
+from pytest_aefm.model import Case, LoadResult, Trial, as_json
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -74,12 +74,13 @@ def trial_entry(trial: Trial, *, nodeid: str, worker: str | None = None) -> dict
         "app": case.app.name,
         "testbed": case.testbed,
         "factors": dict(case.factors),
+        "repeats": case.repeats,
         "verdict": trial.verdict,
         "reason": trial.reason,
         "findings": trial.findings,
         "started_wall_s": trial.started_wall_s,
         "window": trial.window,
-        "load": _load_entry(trial.load, case.load.rate_rps) if trial.load else None,
+        "load": _load_entry(trial.load, case) if trial.load else None,
         "metrics": trial.metrics,
         "slos": trial.slos,
         "checks": trial.checks,
@@ -99,11 +100,12 @@ def trial_entry(trial: Trial, *, nodeid: str, worker: str | None = None) -> dict
     return cleaned
 
 
-def _load_entry(load: LoadResult, rate_rps: float) -> dict[str, Any]:
+def _load_entry(load: LoadResult, case: Case) -> dict[str, Any]:
     return {
+        "script": case.load.script,
         "driver": load.driver,
         "version": load.version,
-        "rate_rps": rate_rps,
+        "rate_rps": case.load.rate_rps,
         "offered": load.offered,
         "sent": load.sent,
         "attempted": load.attempted,
