@@ -153,12 +153,19 @@ def _build(source: YamlSource) -> Topology:
     try:
         topology = Topology.model_validate(source.data)
     except ValidationError as error:
-        problems = [_problem(detail, source) for detail in error.errors()]
+        details = error.errors()
+        # A sequence that lost an item to an error is reported as too short as well.
+        causes = [d for d in details if not any(_within(d["loc"], other["loc"]) for other in details)]
+        problems = [_problem(detail, source) for detail in causes]
         raise min(problems, key=lambda problem: problem[0])[1] from None
     topology._source = source
     for location, what, hint in _faults(topology):
         raise source.error(location, what, hint)
     return topology
+
+
+def _within(outer: Location, inner: Location) -> bool:
+    return len(outer) < len(inner) and inner[: len(outer)] == outer
 
 
 def _problem(detail: Any, source: YamlSource) -> tuple[int, ConfigurationError]:
