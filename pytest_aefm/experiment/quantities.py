@@ -226,7 +226,7 @@ def _range(value: Mapping[Any, Any], item: Callable[[Any], Any]) -> list[Any]:
     if high < low:
         raise Wrong(f"expected at least min, which is {shorten(value['min'])}, got {shorten(value['max'])}", ("max",))
     if (high - low) / step >= MAX_FACTOR_VALUES:
-        raise Wrong(f"expected at most {MAX_FACTOR_VALUES} values, got {(high - low) / step + 1:.3g}")
+        raise Wrong(f"expected at most {MAX_FACTOR_VALUES} values, got about {float((high - low) / step):.3g}")
     found = [low + step * position for position in range(int((high - low) / step) + 1)]
     whole = [int(one) if one == one.to_integral_value() else float(one) for one in found]
     return [

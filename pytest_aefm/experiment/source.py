@@ -6,6 +6,7 @@ Every defect of the text becomes a ConfigurationError with file and line; no val
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,10 @@ class Origin:
 
 def spell(steps: Steps) -> str:
     """Spell a path as messages show it: ``test_cases.workload.range[0]``."""
-    spelled = "".join(f"[{step}]" if type(step) is int else f".{step}" for step in steps)
+    plain = re.compile(r"[\w$-][\w$. -]*")
+    spelled = "".join(
+        f".{step}" if isinstance(step, str) and plain.fullmatch(step) else f"[{shorten(step)}]" for step in steps
+    )
     return spelled.removeprefix(".")
 
 

@@ -1,0 +1,148 @@
+"""Experiments from a marker's keyword arguments, alone or on top of a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_aefm.errors import ConfigurationError
+from pytest_aefm.experiment import Experiment, Factor, from_options, load, merge_markers
+
+DATA = Path(__file__).parent / "data"
+WHERE = "test_hotel.py::test_search"
+ALONE: dict[str, Any] = {"app": "hotel", "script": Path("hotel/search.lua"), "rate": [100, 200], "duration": "1m"}
+
+
+def marked(base: Path | Experiment | None = None, **options: Any) -> Experiment:
+    """Return the experiment of one marker."""
+    return from_options(options, where=WHERE, name="search", base=base)
+
+
+def test_keyword_arguments_alone_make_an_experiment() -> None:
+    """A marker needs no file; a scalar is a factor of one value, a number of rounds counts from 1."""
+    found = marked(**ALONE, cpu=1, rounds=3, warmup="500ms", connections=16, factors={"payload": (1, 2)})
+    assert (
+        Factor("cpu", (1,)), Factor("payload", (1, 2)), Factor("rate", (100, 200)), Factor("round", (1, 2, 3)),
+    ) == found.factors  # fmt: skip
+    assert ("search", "hotel/search.lua", None) == (found.name, found.script, found.source)
+    assert (60, 0.5, 16) == (found.load.duration_s, found.load.warmup_s, found.load.connections)
+
+
+def test_keyword_arguments_override_the_file() -> None:
+    """What the marker says wins, key by key; the rest stays as the file has it."""
+    found = marked(DATA / "hotel.yaml", rate=[5], exclude=[], interference={"cpu": {"cpu_size": 1}})
+    assert ("hotel search", (5,)) == (found.name, found.factors[2].values)
+    assert {"cpu": {"cpu_size": 1, "mem_size": 100 * 2**20}} == found.interference
+    assert DATA / "hotel.yaml" == found.source
+
+
+def test_keyword_arguments_override_aefms_matrix() -> None:
+    """AEFM's nested keys are overridden by their short names."""
+    found = marked(DATA / "aefm-social.yaml", rate=9, cpu=[0], connections=3, rounds=1, testbed="local")
+    assert ["social-cpu0-mem_capacity1-9rps-r1", "social-cpu0-mem_capacity2-9rps-r1"] == [
+        case.id for case in found.cases()
+    ]
+    assert ("local", 3) == (found.testbed, found.cases()[0].load.connections)
+
+
+def test_an_experiment_can_be_the_base() -> None:
+    """A file that was read once serves several markers."""
+    base = load(DATA / "hotel.yaml")
+    assert marked(DATA / "hotel.yaml", rounds=1, seed=3) == marked(base, rounds=1, seed=3)
+
+
+def test_the_marker_completes_the_file(tmp_path: Path) -> None:
+    """A file may lack what the marker says."""
+    (tmp_path / "hotel.yaml").write_text("app: hotel\nrate: 20\nduration: 60\n")
+    assert "hotel-20rps" == marked(tmp_path / "hotel.yaml", script="hotel/search.lua").cases()[0].id
+
+
+def test_a_factor_of_the_marker_is_never_left_out() -> None:
+    """A factor that a file's orders cannot name because the marker adds it is the outermost."""
+    found = marked(DATA / "aefm-social.yaml", cpu=1, mem_capacity=1, rounds=1, rate=1, factors={"payload": [1, 2]})
+    assert ("rate", "round", "mem_capacity", "cpu", "payload") == found.matrix.orders
+    assert [1, 2] == [case.factors["payload"] for case in found.cases()]
+
+
+def test_values_that_the_marker_replaced_may_be_excluded() -> None:
+    """A file's exclude does not bind a marker to the file's values."""
+    assert 8 == len(marked(DATA / "hotel.yaml", rate=[10]).cases())
+
+
+def test_a_single_condition_is_a_list_of_one() -> None:
+    """``slos`` takes one string too."""
+    assert "p95 < 1s" == str(marked(**ALONE, slos="p95 < 1s").slos[0])
+
+
+def test_the_closest_marker_wins_by_key() -> None:
+    """Markers are merged key by key, the closest first; mappings of factors and sizes by their own keys."""
+    function = {"rate": [1], "factors": {"a": [1]}}
+    klass = {"rate": [2], "cpu": [0], "factors": {"a": [2], "b": [3]}}
+    module = {"cpu": [5], "interference": {"cpu": {"cpu_size": 1}}}
+    merged = merge_markers([function, klass, {"interference": {"cpu": {"mem_size": "1Gi"}}}, module])
+    assert {
+        "rate": [1],
+        "cpu": [0],
+        "factors": {"a": [1], "b": [3]},
+        "interference": {"cpu": {"cpu_size": 1, "mem_size": "1Gi"}},
+    } == merged
+    assert {"rate": [2], "cpu": [0], "factors": {"a": [2], "b": [3]}} == klass
+
+
+@pytest.mark.parametrize("wrong", [[1], None, 3])
+def test_merging_leaves_wrong_types_to_the_reader(wrong: Any) -> None:
+    """A mapping that is none is no reason for a traceback."""
+    assert {"factors": wrong} == merge_markers([{"factors": wrong}, {"factors": {"a": [1]}}])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ratee": 3}, "ratee: unknown key; did you mean 'rate'?"),
+        ({"workload": [3]}, "workload: unknown key; did you mean 'rate'?"),
+        ({"round": [1]}, "round: unknown key; did you mean 'rounds'?"),
+        ({"rounds": 2, "factors": {"round": [1]}}, "factors.round: 'round' is no name for a factor of your own; "
+         "expected the key rounds"),
+        ({"factors": {"1st": [1]}}, "factors.1st: not a name; expected letters, digits and '_', a letter first"),
+        ({"factors": {1: [1]}}, "factors[1]: expected a text, got 1"),
+        ({"factors": [1]}, "factors: expected a mapping, got [1]"),
+        ({"factors": {"x": object}}, "factors.x: expected a text, a number, true or false, got <class 'object'>"),
+        ({"factors": {"x": [1, 1.0]}}, "factors.x[1]: 1 is listed twice"),
+        ({"factors": {"x": []}}, "factors.x: expected at least one value, got none"),
+        ({"rate": {100, 200}}, "rate: expected a positive number, got {200, 100}"),
+        ({"rate": range(10**30)}, "rate: expected at most 100000 values"),
+        ({"rate": None}, "rate: expected a value, got nothing"),
+        ({"cpu": "x", "warmup": -1}, "cpu: expected a whole number from 0 to 10000, got 'x'; also wrong: warmup"),
+        ({"cpu": range(1000), "network": range(1000)}, "the matrix has 2000000 cases; expected at most 100000"),
+        ({"testbed": "kubernets"}, "testbed: expected 'local' or 'kubernetes', got 'kubernets'; "
+         "did you mean 'kubernetes'?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_marker_is_refused(options: dict[str, Any], message: str) -> None:
+    """What is wrong in a marker is told with the test's name and the argument."""
+    with pytest.raises(ConfigurationError) as refused:
+        marked(**{**ALONE, **options})
+    assert f"{WHERE}: {message}" == str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["app", "script", "rate", "duration"])
+def test_what_is_missing_is_named(key: str) -> None:
+    """An experiment needs an application, a script, a rate and a duration."""
+    with pytest.raises(ConfigurationError, match=f"^{WHERE}: {key}: the key is missing; expected "):
+        marked(**{name: value for name, value in ALONE.items() if name != key})
+
+
+def test_errors_of_the_file_name_the_file() -> None:
+    """A marker's file that is wrong is told by its own file and line."""
+    message = r"hotel\.yaml:19: exclude\[0\]\.payload: 'payload' is left out by orders"
+    with pytest.raises(ConfigurationError, match=message):
+        marked(DATA / "hotel.yaml", orders=["rate", "cpu", "round"])
+
+
+def test_an_error_of_a_setting_has_its_place() -> None:
+    """Whoever finds a setting wrong later can say where it is written."""
+    found = marked(DATA / "hotel.yaml", script="hotel/serch.lua")
+    assert f"{WHERE}: script: not found" == str(found.error("script", "not found"))
+    assert found.error("app", "unknown").subject.endswith("hotel.yaml:2")
