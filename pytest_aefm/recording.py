@@ -197,7 +197,7 @@ class Controller:
         self._cleanup: list[str] = []
         self._problems: list[str] = []
         self._written: list[Path] = []
-        quiet = config.getoption("verbose") < 0 or not config.pluginmanager.has_plugin("terminalreporter")
+        quiet = config.getoption("verbose") < 0 or not config.pluginmanager.has_plugin("terminal")
         self.progress = Progress(None if quiet or self._settings.plan else os.dup(1))  # capture is suspended here
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
