@@ -1,9 +1,12 @@
 # `make` or `make help` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format native-test clean
+.PHONY: help setup demo test native-test test-packaging lint format clean
 
 PYTEST := .venv/bin/pytest
 NATIVE_BUILD := build/sanitized
+# The system's, or the wheel's where set-up had to install that.
+CMAKE = $(firstword $(wildcard .venv/bin/cmake) cmake)
+CTEST = $(firstword $(wildcard .venv/bin/ctest) ctest)
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -16,6 +19,14 @@ demo: setup ## Run the experiments of the hotel's search on this machine.
 
 test: setup ## Run the tests that need nothing but this machine.
 	$(PYTEST) tests --ignore=tests/cluster --ignore=tests/packaging
+
+native-test: setup ## Run the tests of the C code under AddressSanitizer and UndefinedBehaviorSanitizer.
+	$(CMAKE) -S . -B $(NATIVE_BUILD) -DAEFM_TESTS=ON -DAEFM_SANITIZE=ON -DAEFM_WERROR=ON --log-level=WARNING
+	$(CMAKE) --build $(NATIVE_BUILD) --parallel 2 -- --quiet
+	$(CTEST) --test-dir $(NATIVE_BUILD) --output-on-failure
+
+test-packaging: setup ## Build and install the project in every way there is; needs a package index.
+	$(PYTEST) tests/packaging
 
 lint: setup ## Check style, types and the direction of imports.
 	.venv/bin/ruff check

@@ -148,12 +148,14 @@ pip_install() {
 # nothing into the tree; new modules are found without a new installation. Its import hook costs 2 ms at each start of
 # Python. (A plain installation with a .pth to the tree would leave two copies of the package, the older one first.)
 install_project() {
+    # CMake remembers what it did not find.
+    [[ -x $venv/bin/aefm-wrk ]] || rm -rf build/editable
     # With this on PATH, a cmake installed here serves the build, too.
     PATH=$PWD/$venv/bin:$PATH pip_install "$@"
 }
 
-# The oldest CMake that CMakeLists.txt takes; the package index has a newer one as a wheel.
-cmake_serves() { have cmake && printf '3.18\n%s\n' "$(cmake --version | sed -n '1s/.* //p')" | sort -VC; }
+# The oldest CMake that knows all that the Makefile asks of it; the package index has a newer one as a wheel.
+cmake_serves() { have cmake && printf '3.20\n%s\n' "$(cmake --version | sed -n '1s/.* //p')" | sort -VC; }
 
 # --- all of it -------------------------------------------------------------------------------------------------------
 
