@@ -31,11 +31,29 @@ static bool fail(struct script *s, const char *message) {
     return false;
 }
 
-/* Call what is on the stack; on an error keep its message. The results (or nothing) are left. */
-static bool call(struct script *s, int arguments, int results) {
+/* Fail with the place where a global function is defined: "file.lua:LINE: message". */
+static bool fail_at(struct script *s, const char *name, const char *message) {
+    char placed[SCRIPT_ERROR_MAX];
+    lua_Debug info = {0};
+    script_push_global(s->L, name);
+    if (lua_isfunction(s->L, -1) && !lua_iscfunction(s->L, -1)) {
+        lua_getinfo(s->L, ">S", &info);
+        snprintf(placed, sizeof placed, "%s:%d: %s", info.short_src, info.linedefined, message);
+    } else {
+        lua_pop(s->L, 1);
+        snprintf(placed, sizeof placed, "%s%s%s", s->chunk, *s->chunk ? ": " : "", message);
+    }
+    return fail(s, placed);
+}
+
+/* Call what is on the stack; on an error keep its message. The results (or nothing) are left. `name` is the global
+ * to name where a tail call has wiped the script's line off the stack. */
+static bool call(struct script *s, const char *name, int arguments, int results) {
     if (lua_pcall(s->L, arguments, results, s->handler) == 0) return true;
     const char *message = lua_tostring(s->L, -1);
-    fail(s, message ? message : "unknown error");
+    if (!message) message = "unknown error";
+    if (strncmp(message, s->chunk, strlen(s->chunk)) == 0) fail(s, message);
+    else fail_at(s, name, message);
     lua_settop(s->L, s->handler);
     return false;
 }
@@ -127,7 +145,7 @@ static void load_file(struct script *s, const char *path) {
             fail(s, lua_tostring(s->L, -1));
             lua_pop(s->L, 1);
         } else {
-            call(s, 0, 0);
+            call(s, "", 0, 0);
         }
     }
     buffer_free(&text);
@@ -146,7 +164,7 @@ struct script *script_open(const struct options *options, uint64_t seed) {
     lua_pushcclosure(L, message_handler, 1);
     s->handler = lua_gettop(L);
     s->dry = options->action == ACTION_CHECK;
-    if (luaL_loadbuffer(L, script_prelude, strlen(script_prelude), "=wrk") != 0 || !call(s, 0, 1)) {
+    if (luaL_loadbuffer(L, script_prelude, strlen(script_prelude), "=wrk") != 0 || !call(s, "", 0, 1)) {
         fail(s, "wrk.lua does not load");
         return s;
     }
@@ -186,7 +204,7 @@ static bool push_wrk(struct script *s, const char *name) {
 bool script_setup(struct script *main, struct script_thread *thread) {
     if (main->failed || !push_wrk(main, "setup")) return false;
     script_push_thread(main->L, thread);
-    return call(main, 1, 0);
+    return call(main, "setup", 1, 0);
 }
 
 bool script_init(struct script *s, struct script_thread *thread, const struct options *options) {
@@ -203,7 +221,7 @@ bool script_init(struct script *s, struct script_thread *thread, const struct op
         lua_pushstring(s->L, options->script_args[i]);
         lua_rawseti(s->L, -2, (int)i + 1);
     }
-    return call(s, 1, 0);
+    return call(s, "init", 1, 0);
 }
 
 bool script_has(struct script *s, const char *name) {
@@ -230,16 +248,8 @@ bool script_check_types(struct script *s) {
 
 bool script_blame_request(struct script *s, const char *what) {
     char message[SCRIPT_ERROR_MAX];
-    lua_Debug info = {0};
-    script_push_global(s->L, "request");
-    if (lua_isfunction(s->L, -1)) {
-        lua_getinfo(s->L, ">S", &info);
-        snprintf(message, sizeof message, "%s:%d: request() returned %s", info.short_src, info.linedefined, what);
-    } else {
-        lua_pop(s->L, 1);
-        snprintf(message, sizeof message, "%s%sthe request is %s", s->chunk, *s->chunk ? ":1: " : "", what);
-    }
-    return fail(s, message);
+    snprintf(message, sizeof message, script_has(s, "request") ? "request() returned %s" : "the request is %s", what);
+    return fail_at(s, "request", message);
 }
 
 bool script_request(struct script *s, const char **text, size_t *len) {
@@ -250,7 +260,7 @@ bool script_request(struct script *s, const char **text, size_t *len) {
         lua_pop(L, 1);
         if (!push_wrk(s, "request")) return false;
     }
-    if (!call(s, 0, 1)) return false;
+    if (!call(s, "request", 0, 1)) return false;
     if (lua_type(L, -1) != LUA_TSTRING) {
         char what[64];
         snprintf(what, sizeof what, "no string but %s", luaL_typename(L, -1));
@@ -263,18 +273,11 @@ bool script_request(struct script *s, const char **text, size_t *len) {
 bool script_delay(struct script *s, double *milliseconds) {
     lua_settop(s->L, s->handler);
     script_push_global(s->L, "delay");
-    if (!call(s, 0, 1)) return false;
+    if (!call(s, "delay", 0, 1)) return false;
     *milliseconds = lua_tonumber(s->L, -1);
     bool fine = lua_isnumber(s->L, -1) && *milliseconds >= 0 && *milliseconds < 1e12;
     lua_pop(s->L, 1);
-    if (fine) return true;
-    lua_Debug info = {0};
-    char message[SCRIPT_ERROR_MAX];
-    script_push_global(s->L, "delay");
-    lua_getinfo(s->L, ">S", &info);
-    snprintf(message, sizeof message, "%s:%d: delay() returned no number of milliseconds >= 0", info.short_src,
-             info.linedefined);
-    return fail(s, message);
+    return fine ? true : fail_at(s, "delay", "delay() returned no number of milliseconds >= 0");
 }
 
 static void push_headers(lua_State *L, const struct http_reader *response) {
@@ -295,7 +298,7 @@ bool script_response(struct script *s, const struct http_reader *response, enum 
     lua_pushinteger(L, response->head.status);
     push_headers(L, response);
     lua_pushlstring(L, response->kept_body.len ? response->kept_body.data : "", response->kept_body.len);
-    if (!call(s, 3, 1)) return false;
+    if (!call(s, "response", 3, 1)) return false;
     *verdict = VERDICT_NONE;
     if (lua_isboolean(L, -1)) *verdict = lua_toboolean(L, -1) ? VERDICT_TRUE : VERDICT_FALSE;
     lua_pop(L, 1);
@@ -324,5 +327,5 @@ bool script_done(struct script *main, const struct script_summary *summary) {
     lua_setfield(L, -2, "errors");
     script_push_stats(L, summary->latency);
     script_push_stats(L, summary->rates);
-    return call(main, 3, 0);
+    return call(main, "done", 3, 0);
 }

@@ -9,6 +9,7 @@
 #define SCRATCH (64u << 10)
 #define DUE_MAX ((size_t)1 << 20) /* beyond this the schedule itself remembers what is due */
 #define SECONDS_MAX 1000000u
+#define OPEN_MARGIN_NS (5 * NS_PER_MS) /* between opening connections and a wanted start */
 
 void run_stop(struct run *run) {
     uint64_t one = 1;
@@ -76,13 +77,17 @@ static void turn(struct worker *w, uint64_t deadline) {
     if (!w->ended) worker_open_due(w, now);
 }
 
-/* Try every connection once; leave when all have an answer, or when the time is up. */
+/* Try every connection once; leave when all have an answer or the time is up: the wanted start (if there is one)
+ * with at least one connection open, the timeout without. */
 static void open_all(struct worker *w) {
-    uint64_t start_at = w->run->options->start_at_ns;
-    uint64_t deadline = now_ns() + w->run->options->timeout_ns;
-    if (start_at) deadline = earliest(deadline, start_at - earliest(start_at, 5 * NS_PER_MS));
+    uint64_t start_at = w->run->options->start_at_ns, latest = now_ns() + w->run->options->timeout_ns;
+    uint64_t wanted = start_at ? earliest(latest, start_at - earliest(start_at, OPEN_MARGIN_NS)) : latest;
     worker_open_due(w, now_ns());
-    while (w->idle.count + w->failed_count < w->conn_count && now_ns() < deadline && !stopped(w)) turn(w, deadline);
+    while (w->idle.count + w->failed_count < w->conn_count && !stopped(w)) {
+        uint64_t deadline = w->idle.count ? wanted : latest;
+        if (now_ns() >= deadline) return;
+        turn(w, deadline);
+    }
 }
 
 /* Tell the main thread, and wait until it says when the schedule starts. */

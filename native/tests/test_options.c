@@ -1,0 +1,140 @@
+/* The command line: what is accepted, and one clear line for what is not. */
+#include "check.h"
+#include "options.h"
+
+#define MS 1000000ull
+#define S (1000 * MS)
+#define MAX_ARGS 32
+
+/* Split `line` at blanks ('_' stands for a blank inside an argument) and parse it. */
+static int parse(const char *line, struct options *o, char *error) {
+    static char copy[512];
+    static const char *argv[MAX_ARGS];
+    int argc = 0;
+    snprintf(copy, sizeof copy, "%s", line);
+    argv[argc++] = "aefm-wrk";
+    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " ")) {
+        for (char *c = word; *c; c++) {
+            if (*c == '_') *c = ' ';
+        }
+        argv[argc++] = word;
+    }
+    error[0] = '\0';
+    return options_parse(argc, argv, o, error, 256);
+}
+
+static void times_have_units(void) {
+    static const struct { const char *text; uint64_t ns; } good[] = {
+        {"10", 10 * S}, {"500ms", 500 * MS}, {"2s", 2 * S}, {"1m", 60 * S}, {"1h", 3600 * S}, {"1.5s", 1500 * MS},
+        {"250us", 250000}, {"0", 0}, {".5", 500 * MS}};
+    static const char *const bad[] = {"", "x", "s", "-1s", "1d", "1 s", "1ss", "0x10", "nan", "inf", "1e300h", "+1"};
+    uint64_t ns;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        CHECK(options_time(good[i].text, &ns));
+        CHECK_INT(good[i].ns, ns);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK(!options_time(bad[i], &ns));
+}
+
+static void numbers_have_suffixes(void) {
+    static const struct { const char *text; double value; } good[] = {
+        {"0.5", 0.5}, {"200", 200}, {"20k", 20000}, {"1.5M", 1.5e6}, {"2K", 2000}, {"1G", 1e9}};
+    static const char *const bad[] = {"", "x", "-1", "1kk", "1 k", "0x1", "nan", "inf", "1e999"};
+    double value;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        CHECK(options_number(good[i].text, &value));
+        CHECK_NEAR(good[i].value, value, 1e-6);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK(!options_number(bad[i], &value));
+}
+
+static void everything_is_taken(void) {
+    struct options o;
+    char error[256];
+    CHECK_INT(0, parse("-t4 -c 10 -d30s -R0.5 --script=a.lua -H A:_b -H C:_d -LU --timeout 500ms --warmup 5s --json - "
+                       "--seed 7 --start-at 123456789012345 http://h:81/p?q -- x --rate -y", &o, error));
+    CHECK_TEXT("", error);
+    CHECK_INT(4, o.threads);
+    CHECK_INT(10, o.connections);
+    CHECK_INT(30 * S, o.duration_ns);
+    CHECK_NEAR(0.5, o.rate_rps, 0);
+    CHECK_TEXT("a.lua", o.script);
+    CHECK_INT(2, o.header_count);
+    CHECK_TEXT("C: d", o.headers[1]);
+    CHECK(o.print_latency && o.print_uncorrected && o.seeded);
+    CHECK_INT(500 * MS, o.timeout_ns);
+    CHECK_INT(5 * S, o.warmup_ns);
+    CHECK_TEXT("-", o.json);
+    CHECK_INT(7, o.seed);
+    CHECK_INT(123456789012345, o.start_at_ns);
+    CHECK_TEXT("h:81", o.url.authority);
+    CHECK_INT(3, o.script_arg_count);
+    CHECK_TEXT("-y", o.script_args[2]);
+    CHECK_INT(ACTION_RUN, o.action);
+    options_free(&o);
+}
+
+static void defaults_are_those_of_wrk2(void) {
+    struct options o;
+    char error[256];
+    CHECK_INT(0, parse("http://h -R 10", &o, error));
+    CHECK_INT(2, o.threads);
+    CHECK_INT(10, o.connections);
+    CHECK_INT(10 * S, o.duration_ns);
+    CHECK_INT(2 * S, o.timeout_ns);
+    CHECK_INT(0, o.warmup_ns);
+    options_free(&o);
+}
+
+static void mistakes_get_one_clear_line(void) {
+    static const struct { const char *line, *error; } table[] = {
+        {"http://h -R x", "--rate: expected a positive number, got 'x'"},
+        {"http://h -R 0", "--rate: expected a positive number, got '0'"},
+        {"http://h --rate=-5", "--rate: expected a positive number, got '-5'"},
+        {"http://h -R 1e10", "--rate: expected a rate from 0.001 to 1e9, got '1e10'"},
+        {"http://h -R", "--rate: expected a value"},
+        {"http://h", "--rate: expected one (-R), the load is open-loop"},
+        {"-R 1", "URL: expected one; see aefm-wrk --help"},
+        {"http://h -R 1 -d 0", "--duration: expected a positive time such as 500ms, 2s, 1m, got '0'"},
+        {"http://h -R 1 -d 3x", "--duration: expected a positive time such as 500ms, 2s, 1m, got '3x'"},
+        {"http://h -R 1 --warmup soon", "--warmup: expected a time such as 500ms, 2s, 1m, got 'soon'"},
+        {"http://h -R 1 -t 0", "--threads: expected a whole number from 1 to 1024, got '0'"},
+        {"http://h -R 1 -c 1.5", "--connections: expected a whole number from 1 to 1000000, got '1.5'"},
+        {"http://h -R 1 -t 4 -c 2", "--connections: expected at least as many as --threads"},
+        {"http://h -R 1 -H nope", "--header: expected 'Name: value', got 'nope'"},
+        {"http://h -R 1 --seed -1", "--seed: expected a whole number >= 0, got '-1'"},
+        {"http://h -R 1 --start-at soon", "--start-at: expected nanoseconds of CLOCK_MONOTONIC, got 'soon'"},
+        {"http://h -R 1 --frobnicate=3", "--frobnicate: unknown option; see aefm-wrk --help"},
+        {"http://h -R 1 -q", "-q: unknown option; see aefm-wrk --help"},
+        {"http://h -R 1 --latency=yes", "--latency: expected no value, got 'yes'"},
+        {"https://h -R 1", "URL: https is not supported, expected http://host[:port][/path], got 'https://h'"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct options o;
+        char error[256];
+        CHECK_INT(-1, parse(table[i].line, &o, error));
+        CHECK_TEXT(table[i].error, error);
+        options_free(&o);
+    }
+}
+
+static void check_needs_no_rate(void) {
+    struct options o;
+    char error[256];
+    CHECK_INT(0, parse("--check -s a.lua http://h", &o, error));
+    CHECK_INT(ACTION_CHECK, o.action);
+    options_free(&o);
+    CHECK_INT(0, parse("-v", &o, error));
+    CHECK_INT(ACTION_VERSION, o.action);
+    options_free(&o);
+}
+
+int main(void) {
+    times_have_units();
+    numbers_have_suffixes();
+    everything_is_taken();
+    defaults_are_those_of_wrk2();
+    mistakes_get_one_clear_line();
+    check_needs_no_rate();
+    return check_result();
+}
