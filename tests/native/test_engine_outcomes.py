@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,8 @@ def test_resets_are_read_errors(serve: Make, wrk: Make) -> None:
 
 def test_a_response_cut_short_is_a_read_error(serve: Make, wrk: Make) -> None:
     """The end of the connection inside a body of known length is no success."""
-    server = serve(lambda exchange: (exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal"), exchange.close()))
+    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal"
+    server = serve(lambda exchange: (exchange.send(cut), exchange.close()))
     assert 50 == wrk(*QUICK, server.url).count("read_error")
 
 
@@ -140,7 +141,9 @@ def test_a_target_that_nobody_listens_on_is_refused_before_the_run(wrk: Make) ->
 
 def test_a_server_that_dies_leaves_connect_errors(serve: Make, wrk: Make) -> None:
     """Once nothing can be connected, due requests are connect errors at once, and the CPU stays idle."""
-    server = serve(lambda exchange: exchange.answer() if exchange.number < 20 else server.die())
+    servers: list[Any] = []
+    server = serve(lambda exchange: exchange.answer() if exchange.number < 20 else servers[0].die())
+    servers.append(server)
     report = wrk("-t1", "-c4", "-R100", "-d2s", server.url).report
     outcomes = report["outcomes"]
     assert outcomes["connect_error"] >= 100
@@ -177,16 +180,23 @@ def test_a_signal_ends_the_run_with_a_report(serve: Make, engine: Path, tmp_path
 def test_the_death_of_the_parent_ends_the_engine(serve: Make, engine: Path) -> None:
     """A generator does not outlive the process that started it."""
     server = serve()
-    inner = f"import subprocess,time; p=subprocess.Popen([{str(engine)!r},'-R50','-d60s',{server.url!r}]," \
-            "stdout=subprocess.DEVNULL); print(p.pid,flush=True); time.sleep(1)"
-    pid = int(subprocess.run(["python3", "-c", inner], capture_output=True, text=True, timeout=30).stdout)
+    inner = (
+        f"import subprocess,time; p=subprocess.Popen([{str(engine)!r},'-R50','-d60s',{server.url!r}],"
+        "stdout=subprocess.DEVNULL); print(p.pid,flush=True); time.sleep(1)"
+    )
+    pid = int(subprocess.run([sys.executable, "-c", inner], capture_output=True, text=True, timeout=30).stdout)
     deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        if "Z (zombie)" in Path(f"/proc/{pid}/status").read_text():
-            break
+    while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
-    else:
-        assert not Path(f"/proc/{pid}").exists(), os.kill(pid, signal.SIGKILL)
+    assert not alive(pid)
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs still (a zombie does not)."""
+    try:
+        return "Z (zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_ipv6_targets_work(serve: Make, wrk: Make) -> None:
@@ -205,8 +215,9 @@ def test_a_host_name_is_resolved(serve: Make, wrk: Make) -> None:
 def test_too_few_descriptors_are_local_failures(serve: Make, engine: Path, tmp_path: Path) -> None:
     """Connections that this machine could not open are counted, and the report shows fewer than asked."""
     server, result = serve(), tmp_path / "result.json"
-    command = ["sh", "-c", 'ulimit -n 20 && exec "$@"', "sh", engine, "-t1", "-c40", "-R50", "-d1s", "--json", result]
-    subprocess.run([*command, server.url], check=True, stdout=subprocess.DEVNULL, timeout=30)
+    limited = ["sh", "-c", 'ulimit -n 20 && exec "$@"', "sh", str(engine)]
+    command = [*limited, "-t1", "-c40", "-R50", "-d1s", "--json", str(result), server.url]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=30)
     report = json.loads(result.read_text())
     assert report["connections"]["open_failures"] > 0
     assert report["connections"]["reached"] < 40
@@ -217,7 +228,10 @@ def test_too_few_descriptors_are_local_failures(serve: Make, engine: Path, tmp_p
     ("arguments", "message"),
     [
         (("-R", "x", "http://h"), "aefm-wrk: --rate: expected a positive number, got 'x'"),
-        (("-R", "1", "https://h"), "aefm-wrk: URL: https is not supported, expected http://host[:port][/path], got 'https://h'"),
+        (
+            ("-R", "1", "https://h"),
+            "aefm-wrk: URL: https is not supported, expected http://host[:port][/path], got 'https://h'",
+        ),
         (("-R", "1"), "aefm-wrk: URL: expected one; see aefm-wrk --help"),
     ],
 )
