@@ -18,7 +18,7 @@ demo: setup ## Run the experiments of the hotel's search on this machine.
 	$(PYTEST) experiments/ -k search
 
 test: setup ## Run the tests that need nothing but this machine.
-	$(PYTEST) tests --ignore=tests/cluster --ignore=tests/packaging
+	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) tests --ignore=tests/cluster --ignore=tests/packaging
 
 native-test: setup ## Run the tests of the C code under AddressSanitizer and UndefinedBehaviorSanitizer.
 	$(CMAKE) -S . -B $(NATIVE_BUILD) -DAEFM_TESTS=ON -DAEFM_SANITIZE=ON -DAEFM_WERROR=ON --log-level=WARNING
