@@ -126,6 +126,7 @@ def raise_for_verdict(trial: Trial, check: bool = True) -> None:
     Raises:
         Broken, InvalidMeasurement: always. SLOViolated, NoData, Inconclusive: with ``check``.
     """
+    __tracebackhide__ = True  # pytest shows the caller's line
     kinds: dict[Verdict, type[VerdictError]] = {
         Verdict.BROKEN: Broken,
         Verdict.INVALID: InvalidMeasurement,

@@ -1,0 +1,106 @@
+"""An experiment folder for each test: pytester with the small testbed and three Lua scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# pytester forgets what an inner run imports, and numpy cannot be loaded twice: so it is loaded before.
+import pytest_aefm.experiment.schema
+import pytest_aefm.load.aefm_wrk
+import pytest_aefm.trial  # noqa: F401
+
+_HERE = Path(__file__).parent
+_CONFTEST = """
+import pytest
+from pathlib import Path
+from small_testbed import SmallTestbed
+
+@pytest.fixture(scope="session")
+def aefm_testbed(request):
+    testbed = SmallTestbed(request.config.rootpath / ".small", {faults!r}, Path({log!r}))
+    yield testbed
+    from pytest_aefm.recording import CLEANUP
+    request.config.stash.setdefault(CLEANUP, []).extend(testbed.close())
+"""
+# In a checkout the project is installed editable, whose import hook pytest meets in vain.
+_INI = """
+[pytest]
+filterwarnings = ignore:Module already imported so cannot be rewritten; _editable:pytest.PytestAssertRewriteWarning
+"""
+_TEST = """
+import pytest
+
+@pytest.mark.aefm(app="shop", script="ok.lua", rate=200, duration=0.4, warmup=0, seed=1 {marker})
+def test_it(aefm_run):
+    {body}
+"""
+
+
+class ExperimentFolder:
+    """A folder with a conftest, scripts and tests, and a pytest to run in it."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester, self.path = pytester, pytester.path
+        self.log = self.path / "testbed.log"
+        for name in ("ok", "fail", "slow"):
+            self.path.joinpath(f"{name}.lua").write_text(
+                f'function request() return wrk.format("GET", "/{name}") end\n'
+            )
+        self.pytester.makeini(_INI)
+        self.use()
+
+    def use(self, *faults: str) -> None:
+        """Write the conftest: the small testbed with these faults."""
+        self.pytester.makeconftest(_CONFTEST.format(faults=list(faults), log=str(self.log)))
+
+    def test(self, marker: str = "", body: str = "aefm_run()") -> None:
+        """Write the usual test, with more marker arguments and another body."""
+        source = _TEST.format(marker=", " + marker if marker else "", body=body)
+        for name in ("script", "rate", "duration", "seed"):
+            if f"{name}=" in marker:  # the test's own argument replaces the usual one
+                source = source.replace(
+                    {
+                        "script": 'script="ok.lua", ',
+                        "rate": "rate=200, ",
+                        "duration": "duration=0.4, ",
+                        "seed": "seed=1 ",
+                    }[name],
+                    "",
+                    1,
+                )
+        self.pytester.makepyfile(source)
+
+    def run(self, *arguments: str, subprocess: bool = False) -> pytest.RunResult:
+        """Run pytest in the folder."""
+        run = self.pytester.runpytest_subprocess if subprocess else self.pytester.runpytest_inprocess
+        return run(*arguments)
+
+    def report(self) -> dict[str, Any]:
+        """Return the report."""
+        document = json.loads((self.path / "aefm-report.json").read_text())
+        assert isinstance(document, dict)
+        return document
+
+    def trial(self) -> dict[str, Any]:
+        """Return the only trial of the report."""
+        (trial,) = self.report()["trials"]
+        assert isinstance(trial, dict)
+        return trial
+
+    def asked(self) -> list[str]:
+        """Return what was asked of the testbed, in order."""
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def folder(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> ExperimentFolder:
+    """A folder of experiments, free of what the outer pytest passes on."""
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(_HERE))
+    pytester.syspathinsert(_HERE)
+    return ExperimentFolder(pytester)
