@@ -143,11 +143,11 @@ static void wait_for(struct run *run, atomic_uint *counter, uint32_t count, uint
     }
 }
 
-static void release(struct run *run, bool cancelled) {
+/* Set a flag that the threads wait for. */
+static void release(struct run *run, bool *flag) {
     pthread_mutex_lock(&run->lock);
-    atomic_store(&run->cancelled, cancelled);
-    run->may_go = true;
-    pthread_cond_broadcast(&run->go);
+    *flag = true;
+    pthread_cond_broadcast(&run->changed);
     pthread_mutex_unlock(&run->lock);
 }
 
@@ -208,11 +208,16 @@ static enum exit_status run_load(struct program *p) {
         uint64_t value;
         if (read(run->progress_fd, &value, sizeof value) < 0 && errno != EINTR) break;
     }
+    for (uint32_t i = 0; i < started && status == EXIT_DONE; i++) {
+        if (p->workers[i].broken) status = complain(strerror(p->workers[i].broken), EXIT_INTERNAL);
+    }
     if (started < p->options.threads) status = complain("cannot start a thread", EXIT_INTERNAL);
-    else if (established(p) == 0) status = refuse_unreachable(p);
+    else if (status == EXIT_DONE && established(p) == 0 && !atomic_load(&run->stop)) status = refuse_unreachable(p);
     set_schedule(p);
-    release(run, status != EXIT_DONE);
+    atomic_store(&run->cancelled, status != EXIT_DONE);
+    release(run, &run->may_go);
     if (status == EXIT_DONE) watch_window(p);
+    release(run, &run->may_leave);
     for (uint32_t i = 0; i < started; i++) pthread_join(p->workers[i].thread, NULL);
     for (uint32_t i = 0; i < started; i++) {
         if (status == EXIT_DONE && script_error(p->workers[i].script)) status = script_failed(p->workers[i].script);
@@ -295,7 +300,7 @@ static enum exit_status open_run(struct program *p) {
     run->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     run->progress_fd = eventfd(0, EFD_CLOEXEC);
     pthread_mutex_init(&run->lock, NULL);
-    pthread_cond_init(&run->go, NULL);
+    pthread_cond_init(&run->changed, NULL);
     if (run->stop_fd < 0 || run->progress_fd < 0) return complain(strerror(errno), EXIT_INTERNAL);
     if (!p->options.json || p->options.action == ACTION_CHECK) return EXIT_DONE;
     p->json = strcmp(p->options.json, "-") == 0 ? stdout : fopen(p->options.json, "w");

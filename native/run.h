@@ -25,16 +25,17 @@ struct run {
     atomic_bool cancelled;    /* the run does not take place */
     atomic_uint ready, finished;
     pthread_mutex_t lock;
-    pthread_cond_t go;
-    bool may_go;
+    pthread_cond_t changed;
+    bool may_go;    /* the schedule is set (or the run cancelled) */
+    bool may_leave; /* the threads have been looked at for the last time */
 };
 
 struct worker {
     struct run *run;
     uint32_t index;
     pthread_t thread;
-    int tid;         /* set before `ready` */
-    _Atomic uint64_t cpu_ns; /* CPU time of the whole thread, once it has finished */
+    int tid;    /* set before `ready`, as is the next */
+    int broken; /* errno of what keeps this thread from working at all */
 
     struct loop loop;
     struct pacer pacer;

@@ -1,4 +1,5 @@
 /* One load thread: takes due requests from the schedule to free connections, ends the window, drains. */
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -90,14 +91,13 @@ static void open_all(struct worker *w) {
     }
 }
 
-/* Tell the main thread, and wait until it says when the schedule starts. */
-static void wait_for_go(struct worker *w) {
-    struct run *run = w->run;
+/* Raise a counter of the main thread, and wait until it sets the flag. */
+static void wait_for(struct run *run, atomic_uint *counter, const bool *flag) {
     uint64_t one = 1;
-    atomic_fetch_add(&run->ready, 1);
+    atomic_fetch_add(counter, 1);
     if (write(run->progress_fd, &one, sizeof one) < 0) run_stop(run);
     pthread_mutex_lock(&run->lock);
-    while (!run->may_go) pthread_cond_wait(&run->go, &run->lock);
+    while (!*flag) pthread_cond_wait(&run->changed, &run->lock);
     pthread_mutex_unlock(&run->lock);
 }
 
@@ -141,7 +141,7 @@ static void dispatch(struct worker *w, uint64_t now) {
     while (w->due.count && worker_unreachable(w)) give_up(w, OUTCOME_CONNECT_ERROR, now);
     if (w->due.count && now >= w->run->window_start_ns) {
         uint64_t waiting = w->due.count;
-        if (w->due.count == DUE_MAX) waiting += pacer_slots_before(&w->pacer, now) - w->next_slot;
+        if (w->next_slot_ns <= now) waiting += pacer_slots_before(&w->pacer, now) - w->next_slot;
         if (waiting > w->tally.backlog_max) w->tally.backlog_max = waiting;
     }
 }
@@ -207,16 +207,13 @@ static void generate(struct worker *w) {
 
 void *worker_main(void *argument) {
     struct worker *w = argument;
-    uint64_t one = 1;
     w->tid = gettid();
     loop_sharpen_timers();
     if (loop_open(&w->loop) == 0 && loop_add(&w->loop, w->run->stop_fd, EPOLLIN, w->run) == 0) open_all(w);
-    else run_stop(w->run);
-    wait_for_go(w);
+    else w->broken = errno;
+    wait_for(w->run, &w->run->ready, &w->run->may_go);
     if (!atomic_load(&w->run->cancelled)) generate(w);
-    w->cpu_ns = clock_read_ns(CLOCK_THREAD_CPUTIME_ID);
-    atomic_fetch_add(&w->run->finished, 1);
-    if (write(w->run->progress_fd, &one, sizeof one) < 0) run_stop(w->run);
+    wait_for(w->run, &w->run->finished, &w->run->may_leave);
     return NULL;
 }
 
