@@ -113,6 +113,8 @@ class Receiver:
             await _discard(reader)
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
             pass
+        except asyncio.CancelledError:  # the receiver ends; Python before 3.12 would print this one
+            pass
         finally:
             self._connections -= 1
             writer.close()
