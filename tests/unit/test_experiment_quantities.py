@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_aefm.experiment.quantities import (
@@ -61,6 +61,7 @@ def test_other_quantities_are_refused(read: Callable[[Any], Any], value: Any) ->
 
 
 @given(st.integers(-50, 50), st.integers(0, 40), st.sampled_from(["0.1", "0.25", "0.3", "1", "7"]))
+@settings(deadline=None)
 def test_ranges_hold_both_ends(first: int, count: int, step: str) -> None:
     """A range whose length is a multiple of its step has both ends and equal steps, also in decimal fractions."""
     low = Decimal(first) / 10
@@ -76,6 +77,7 @@ def test_ranges_end_before_their_end() -> None:
 
 
 @given(st.lists(st.integers() | st.floats() | st.text() | st.booleans() | st.none(), max_size=4))
+@settings(deadline=None)
 def test_lists_keep_their_order_or_are_refused(values: list[Any]) -> None:
     """A list of scalars stands for its values as written; anything else is Wrong, never another exception."""
     with contextlib.suppress(Wrong):

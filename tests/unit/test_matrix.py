@@ -295,7 +295,7 @@ def test_ids_too_long_for_a_file_name_are_refused() -> None:
 @pytest.mark.parametrize("order", ["blocks", "randomised", "cost"])
 def test_ten_thousand_cases_are_quick(order: str) -> None:
     """A matrix of 10,000 cases is read and ordered in well under two seconds."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     cases = experiment(rate=range(1, 101), cpu=range(10), rounds=10, order=order).cases()
     assert 10_000 == len(cases)
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
