@@ -21,6 +21,7 @@ from urllib.parse import unquote_plus
 
 # aiohttp reads the system's certificates when imported (0.1 s); a mesh speaks plain HTTP only.
 os.environ["SSL_CERT_FILE"] = os.environ["SSL_CERT_DIR"] = os.devnull
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # traces must not leave through a proxy of the user's
 
 import aiohttp
 from aiohttp import web

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -79,11 +80,12 @@ class Mesh:
         return self.ports[self.topology.entry]
 
     def start(self, name: str, folder: Path) -> None:
-        """Start a service."""
+        """Start a service, under a proxy that it must not use."""
         path = folder / f"{name}.json"
         path.write_text(json.dumps(self.configs[name]))
         self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", "pytest_aefm.mesh.server", "--config", str(path)]
+            [sys.executable, "-m", "pytest_aefm.mesh.server", "--config", str(path)],
+            env={**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
         )
 
     def flush(self) -> Spans:
