@@ -166,7 +166,10 @@ class Supervisor:
         }
         with self._lock, self._started:
             self._answers.clear()
-            self._tell(request)
+            try:
+                self._tell(request)
+            except SupervisorError as error:
+                raise SupervisorError(f"{name}: {error}") from error
             if not self._started.wait_for(lambda: self._answers or self._gone, timeout=30) or self._gone:
                 raise SupervisorError(f"{name}: the supervisor ended or does not answer")
             answer = self._answers.pop()

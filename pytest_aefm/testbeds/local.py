@@ -129,13 +129,9 @@ class LocalTestbed:
         Raises:
             DeploymentError: it did not come up, now or earlier.
         """
-        key = _key("app", app)
-        self._refuse_failed(key)
+        self._refuse_failed(_key("app", app))
         if self._app is None or self._spec != app or self._app.dead():
-            try:
-                self._deploy(app)
-            except (DeploymentError, SupervisorError, OSError) as error:
-                raise self._failed(key, error, DeploymentError, f"app {app.name!r}") from error
+            self._deploy(app)
         return self._deployment()
 
     def ensure_interference(self, specs: tuple[InterferenceSpec, ...]) -> None:
@@ -245,7 +241,18 @@ class LocalTestbed:
         return self._watch
 
     def _deploy(self, app: AppSpec) -> None:
-        """Replace what is deployed; the ports stay as far as they can, so that Prometheus goes on scraping."""
+        """Replace what is deployed; a failure is remembered.
+
+        Raises:
+            DeploymentError: it did not come up.
+        """
+        try:
+            self._replace_app(app)
+        except (DeploymentError, SupervisorError, OSError) as error:
+            raise self._failed(_key("app", app), error, DeploymentError, f"app {app.name!r}") from error
+
+    def _replace_app(self, app: AppSpec) -> None:
+        """Deploy on the same ports as before, as far as they are free: Prometheus goes on scraping at once."""
         if self._app is not None:
             old, self._app = self._app, None
             old.stop()

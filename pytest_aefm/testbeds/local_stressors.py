@@ -119,7 +119,7 @@ def _read(running: _Running) -> StressorReading:
         except OSError:
             continue
         if reading is not None:
-            workers[worker] = WorkerReading(
-                worker, reading.started, cpus, reading.run_s, reading.wait_s, reading.rss_bytes
-            )
+            # A kernel without these statistics cannot tell of waiting: then only what ran is proven.
+            run_s = reading.run_s if reading.threads else reading.cpu_s
+            workers[worker] = WorkerReading(worker, reading.started, cpus, run_s, reading.wait_s, reading.rss_bytes)
     return StressorReading(running.stressor, pid, alive, time.monotonic(), workers)

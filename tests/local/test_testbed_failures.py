@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -236,6 +237,20 @@ def test_close_ends_everything_and_gives_the_cores_back(testbed: LocalTestbed) -
     assert (testbed.close(), testbed.close()) == ((), ())
     assert [pid for pid in running if read_process(pid)] == []
     assert os.sched_getaffinity(0) == cores
+
+
+def test_a_killed_supervisor_is_told(testbed: LocalTestbed) -> None:
+    """Without its supervisor a testbed can deploy nothing more, says so, and can still be closed."""
+    testbed.ensure_app(APP)
+    running = [testbed.supervisor.pid, *descendants(testbed.supervisor.pid)]
+    os.kill(testbed.supervisor.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while any(read_process(pid) for pid in running):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    message, _ = failure(lambda: testbed.ensure_app(APP))
+    assert "supervisor" in message
+    assert testbed.close() == ()
 
 
 def test_a_closed_testbed_deploys_nothing(testbed: LocalTestbed) -> None:

@@ -151,22 +151,20 @@ def test_orphans_stay_with_the_supervisor(supervisor: Supervisor, tmp_path: Path
 
 def test_killed_supervisor_takes_its_children_along(tmp_path: Path) -> None:
     """When the supervisor is killed its children end, and their handles say that they no longer run."""
-    supervisor = Supervisor(tmp_path / "supervisor.log")
-    process = supervisor.spawn(SLEEPER, name="sleeper", log=tmp_path / "log")
-    os.kill(supervisor.pid, signal.SIGKILL)
-    assert until(lambda: not living(process.pid) and not process.alive)
-    with pytest.raises(SupervisorError):
-        process.wait(1)
-    supervisor.close()
+    with Supervisor(tmp_path / "supervisor.log") as supervisor:
+        process = supervisor.spawn(SLEEPER, name="sleeper", log=tmp_path / "log")
+        os.kill(supervisor.pid, signal.SIGKILL)
+        assert until(lambda: not living(process.pid) and not process.alive)
+        with pytest.raises(SupervisorError):
+            process.wait(1)
 
 
 def test_spawn_without_a_supervisor_is_an_error(tmp_path: Path) -> None:
     """Starting a program after the supervisor was killed says so at once."""
-    supervisor = Supervisor(tmp_path / "supervisor.log")
-    os.kill(supervisor.pid, signal.SIGKILL)
-    with pytest.raises(SupervisorError, match="late"):
-        supervisor.spawn(SLEEPER, name="late", log=tmp_path / "log")
-    supervisor.close()
+    with Supervisor(tmp_path / "supervisor.log") as supervisor:
+        os.kill(supervisor.pid, signal.SIGKILL)
+        with pytest.raises(SupervisorError, match="late: the supervisor"):
+            supervisor.spawn(SLEEPER, name="late", log=tmp_path / "log")
 
 
 @pytest.mark.parametrize(
