@@ -38,6 +38,8 @@ is_current() { [[ -f $1 && $(<"$1") == "$2" ]]; }
 
 compiles() { printf '#include <stdio.h>\nint main(void) { return 0; }\n' | cc -x c - -o /dev/null 2>/dev/null; }
 has_luajit() { pkg-config --exists luajit 2>/dev/null; }
+# One of another interpreter, or without pip because its making failed, is made anew.
+has_venv() { [[ -x $venv/bin/python && $(identify "$venv/bin/python") == "$(identify "$python")" ]] && "$venv/bin/python" -c 'import pip' 2>/dev/null; }
 makes_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 # Debian has a package for each interpreter; another's own interpreter brings ensurepip along.
 venv_package() { "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'; }
@@ -49,7 +51,7 @@ find_missing() {
     has_luajit || missing+=(libluajit-5.1-dev)
     have stress-ng || missing+=(stress-ng)
     have iperf3 || missing+=(iperf3)
-    [[ -x $venv/bin/python ]] || makes_venv || missing+=("$(venv_package)")
+    has_venv || makes_venv || missing+=("$(venv_package)")
 }
 
 # As the administrator, or not at all.
@@ -76,9 +78,9 @@ explain_missing() {
         fi
         echo "  or go on without them: SETUP_SYSTEM=skip make setup. Then this does not work:"
         case " ${missing[*]} " in *-venv\ *) echo "    python*-venv: nothing works without it" ;; esac
-        case " ${missing[*]} " in *gcc* | *pkgconf* | *libluajit*) echo "    gcc, pkgconf, libluajit-5.1-dev: the load generator aefm-wrk is not built; plans, reports and the rest of the tests work" ;; esac
-        case " ${missing[*]} " in *stress-ng*) echo "    stress-ng: cpu and memory interference; cases without it work" ;; esac
-        case " ${missing[*]} " in *iperf3*) echo "    iperf3: network interference; cases without it work" ;; esac
+        case " ${missing[*]} " in *gcc* | *pkgconf* | *libluajit*) echo "    gcc, pkgconf, libluajit-5.1-dev: the load generator aefm-wrk is not built: experiments are planned and checked, but not run" ;; esac
+        case " ${missing[*]} " in *stress-ng*) echo "    stress-ng: cpu and memory interference; experiments without them run" ;; esac
+        case " ${missing[*]} " in *iperf3*) echo "    iperf3: network interference; experiments without it run" ;; esac
     } >&2
     exit 1
 }
@@ -133,7 +135,8 @@ provide_prometheus() {
 # --- the virtual environment -----------------------------------------------------------------------------------------
 
 make_venv() {
-    [[ -x $venv/bin/python && $(identify "$venv/bin/python") == "$(identify "$python")" ]] && return 0
+    has_venv && return 0
+    makes_venv || fail "$("$python" --version) cannot make virtual environments: $(venv_package) is missing, and nothing works without it"
     "$python" -m venv --clear "$venv"
     say "made $venv with $("$python" --version)"
 }
