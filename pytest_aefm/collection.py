@@ -31,10 +31,13 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     A mistake in the experiment fails the collection with a message that is the same on every worker.
     """
     where = metafunc.definition.nodeid
+    cases, mistake = [], ""
     try:
         cases = _cases(metafunc, where)
     except ConfigurationError as error:
-        pytest.fail(str(error), pytrace=False)
+        mistake = str(error)
+    if mistake:  # outside of the handler: pytest would show the chain
+        pytest.fail(mistake, pytrace=False)
     if "aefm_case" not in metafunc.fixturenames:
         # getfixturevalue("aefm_run"), or an override that lost it before pytest 9.0.
         if not any(name.startswith("aefm_") for name in metafunc.fixturenames):
@@ -46,7 +49,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("aefm_case", cases, ids=[case.id for case in cases], indirect=True, scope="function")
 
 
-def _cases(metafunc: pytest.Metafunc, where: str) -> Sequence[Case]:
+def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     settings = settings_of(metafunc.config)
     markers = list(metafunc.definition.iter_markers("aefm"))  # the closest first
     paths = [_path(metafunc, marker.args, where) for marker in markers if marker.args]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 from hdrh.histogram import HdrHistogram
 
 __all__ = ["LatencyHistogram"]
@@ -99,6 +98,8 @@ class LatencyHistogram:
 
     def buckets(self) -> Iterator[tuple[float, int]]:
         """Yield (middle of the bucket in microseconds, count) of each non-empty bucket, ascending."""
+        import numpy as np  # not needed to collect tests
+
         # The library's own iterators step through every empty bucket in Python: 70 ms for what takes 0.1 ms here.
         counts = np.ctypeslib.as_array(self._hdr.counts)
         for index in np.flatnonzero(counts).tolist():

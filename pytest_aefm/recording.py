@@ -50,6 +50,7 @@ class ItemState:
     calls: int = 0
     trials: list[Trial] = field(default_factory=list)
     uses_run: bool = False
+    spent: dict[str, float] = field(default_factory=dict)
 
 
 STATE = pytest.StashKey[ItemState]()
@@ -197,7 +198,7 @@ class Controller:
         self._cleanup: list[str] = []
         self._problems: list[str] = []
         self._written: list[Path] = []
-        quiet = config.getoption("verbose") < 0 or not config.pluginmanager.has_plugin("terminal")
+        quiet = config.getoption("verbose", 0) < 0 or not config.pluginmanager.has_plugin("terminal")
         self.progress = Progress(None if quiet or self._settings.plan else os.dup(1))  # capture is suspended here
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -283,6 +284,8 @@ class Controller:
         if contexts:
             from pytest_aefm.report import broken_entry
 
+            for key in [key for key in self._outcomes if key[0] == crashitem]:
+                del self._outcomes[key]
             reason = f"the worker crashed in phase {contexts[-1]['phase']!r}"
             self._take({"kind": "trial", "trial": broken_entry(contexts[-1], reason)})
             message = {"kind": "outcome", "nodeid": crashitem, "worker": contexts[-1].get("worker")}

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from operator import eq, ge, gt, le, lt, ne
 
 from pytest_aefm.errors import ConfigurationError, did_you_mean
@@ -247,8 +248,8 @@ def _limit(number: str, unit: str, kind: str, where: str, text: str) -> float:
         shown = ", ".join(repr(name) if name else "no unit" for name in units)
         raise ConfigurationError(where, f"bad unit {unit!r} in {text!r}" if unit else f"no unit in {text!r}", shown)
     try:
-        value = float(number) * units[unit]
-    except ValueError:
+        value = float(Decimal(number) * Decimal(str(units[unit])))  # 95% is 0.95, not 0.9500000000000001
+    except InvalidOperation:
         raise ConfigurationError(where, f"bad number {number!r} in {text!r}", "a number") from None
     if value < 0 or (kind == "share" and value > 1 and unit == ""):
         raise ConfigurationError(
@@ -284,7 +285,16 @@ def check(slo: SLO, metrics: Metrics, confidence: float = 0.95) -> SLOResult:
         return _check_extreme(slo, value)
     if not isinstance(value, int | float) or math.isnan(value):
         return _result(slo, "no_data", reason=f"no samples of {slo.source}")
-    return _result(slo, "passed" if _OPERATORS[slo.operator](value, slo.limit) else "violated", observed=float(value))
+    verdict = "passed" if _OPERATORS[slo.operator](value, slo.limit) else "violated"
+    return _result(slo, verdict, observed=float(value), reason=_which_restarted(slo, metrics))
+
+
+def _which_restarted(slo: SLO, metrics: Metrics) -> str:
+    """Name the services behind a sum of restarts."""
+    if slo.source != "restarts":
+        return ""
+    named = [key for key, value in metrics.items() if key.startswith("restarts(") and value]
+    return ", ".join(key.removeprefix("restarts(").removesuffix(")") for key in named)
 
 
 def _check_extreme(slo: SLO, latency: Latency) -> SLOResult:

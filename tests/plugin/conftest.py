@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+# pytester forgets what an inner run imports, and numpy cannot be loaded twice: so it is loaded before.
+import numpy  # noqa: F401
 import pytest
 
-# pytester forgets what an inner run imports, and numpy cannot be loaded twice: so it is loaded before.
 import pytest_aefm.experiment.schema
 import pytest_aefm.load.aefm_wrk
 import pytest_aefm.trial  # noqa: F401
@@ -34,7 +35,7 @@ filterwarnings = ignore:Module already imported so cannot be rewritten; _editabl
 _TEST = """
 import pytest
 
-@pytest.mark.aefm(app="shop", script="ok.lua", rate=200, duration=0.4, warmup=0, seed=1 {marker})
+@pytest.mark.aefm(app="shop", script="ok.lua", rate=200, duration=0.4, connections=32, warmup=0, seed=1 {marker})
 def test_it(aefm_run):
     {body}
 """

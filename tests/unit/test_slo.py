@@ -52,6 +52,11 @@ def test_grammar(text: str, metric: str, source: str, limit: float, unit: str) -
     assert limit == pytest.approx(slo.limit)
 
 
+def test_shares_are_exact() -> None:
+    """A limit of 95 % holds at exactly 95 %."""
+    assert 0.95 == parse("goodput >= 95%").limit
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -166,3 +171,10 @@ def test_self_time_is_a_percentile_of_its_histogram() -> None:
     histogram = LatencyHistogram.of([5_000.0] * 100)
     assert check(parse("self_time(rate, p95) < 20ms"), {"self_time(rate)": histogram}).verdict == "passed"
     assert check(parse("self_time(rate, p95) < 2ms"), {"self_time(rate)": histogram}).verdict == "violated"
+
+
+def test_restarts_name_the_services() -> None:
+    """A violated sum of restarts names the services that restarted."""
+    metrics = {"restarts": 1.0, "restarts(rate)": 1.0, "restarts(geo)": 0.0}
+    result = check(parse("restarts == 0"), metrics)
+    assert ("violated", 1.0, "rate") == (result.verdict, result.observed, result.reason)

@@ -1,0 +1,150 @@
+"""Where reports and journals go, with and without xdist, and that the plugin is inert where it is not used."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+
+from pytest_aefm.report import Report, read_journal
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import ExperimentFolder
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
+
+
+def test_report_is_valid_and_says_where_it_lies(folder: ExperimentFolder) -> None:
+    """The report follows its schema, lies in rootdir and in the run's folder, and the summary names both."""
+    folder.test()
+    result = folder.run()
+    jsonschema.validate(folder.report(), SCHEMA)
+    (own,) = folder.path.glob(".aefm/runs/*/report.json")
+    assert folder.report() == json.loads(own.read_text())
+    result.stdout.fnmatch_lines(["report: aefm-report.json  (this run: *"])
+
+
+def test_journal_holds_what_the_report_holds(folder: ExperimentFolder) -> None:
+    """The journal rebuilds the report."""
+    folder.test("rate=[150, 200]")
+    folder.run().assert_outcomes(passed=2)
+    (path,) = folder.path.glob(".aefm/runs/*/journal.jsonl")
+    rebuilt = Report()
+    for message in read_journal(path):
+        rebuilt.apply(message)
+    assert folder.report() == rebuilt.document()
+
+
+def test_aefm_report_rebuilds_from_the_journal(folder: ExperimentFolder) -> None:
+    """`aefm report --from-journal` prints the report of a run."""
+    folder.test()
+    folder.run().assert_outcomes(passed=1)
+    (path,) = folder.path.glob(".aefm/runs/*/journal.jsonl")
+    command = [sys.executable, "-m", "pytest_aefm", "report", "--from-journal", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert folder.report() == json.loads(done.stdout)
+
+
+def test_options_and_ini_choose_the_paths(folder: ExperimentFolder) -> None:
+    """An option's path is relative to the current folder, an ini value's to rootdir; the option wins."""
+    ini = folder.path / "tox.ini"
+    ini.write_text(ini.read_text() + "\naefm_report = from-ini.json\naefm_journal = from-ini.jsonl\n")
+    folder.test()
+    folder.run().assert_outcomes(passed=1)
+    assert (folder.path / "from-ini.json").exists()
+    assert (folder.path / "from-ini.jsonl").exists()
+    folder.run("--aefm-report=from-option.json").assert_outcomes(passed=1)
+    assert (folder.path / "from-option.json").exists()
+
+
+def test_no_trial_leaves_the_old_report(folder: ExperimentFolder) -> None:
+    """A run that runs no case does not touch the report of an earlier one."""
+    folder.test()
+    (folder.path / "aefm-report.json").write_text("precious")
+    folder.run("-k", "nothing")
+    assert (folder.path / "aefm-report.json").read_text() == "precious"
+
+
+def test_xdist_writes_one_report(folder: ExperimentFolder) -> None:
+    """Under -n 2 the controller writes one report with every case once, the worker and the outcome of each."""
+    folder.test("rate=[150, 200], rounds=2")
+    result = folder.run("-n2", "-v", subprocess=True)
+    result.assert_outcomes(passed=4)
+    report = folder.report()
+    jsonschema.validate(report, SCHEMA)
+    assert 4 == len({trial["id"] for trial in report["trials"]})
+    assert {"passed"} == {trial["outcome"] for trial in report["trials"]}
+    assert {trial["worker"] for trial in report["trials"]} <= {"gw0", "gw1"}
+    assert 1 == len(list(folder.path.glob(".aefm/runs/*/journal.jsonl")))
+
+
+def test_crashed_worker_leaves_a_broken_trial(folder: ExperimentFolder) -> None:
+    """A worker that dies in mid-load leaves a broken trial with its last phase."""
+    folder.use("exit-in-window")
+    folder.test()
+    result = folder.run("-n1", "--max-worker-restart=0", subprocess=True)
+    assert 1 == result.ret
+    trial = folder.trial()
+    assert ("broken", "error", "the worker crashed in phase 'load'") == (
+        trial["verdict"],
+        trial["outcome"],
+        trial["reason"],
+    )
+
+
+def test_table_shows_every_case(folder: ExperimentFolder) -> None:
+    """The run ends with a table of rate, interference, p50, p99, goodput and verdict."""
+    folder.test("cpu=[0, 2], orders=['cpu', 'rate']")
+    folder.run().stdout.re_match_lines(
+        [
+            r"case +rate +interference +p50 +p99 +goodput +verdict",
+            r"test_it\[shop-cpu0-200rps\] +200/s +- +[\d.]+ ms +[\d.]+ ms +100 % +passed",
+            r"test_it\[shop-cpu2-200rps\] +200/s +cpu=2 +[\d.]+ ms +[\d.]+ ms +100 % +passed",
+        ]
+    )
+
+
+def test_progress_tells_of_phases(folder: ExperimentFolder) -> None:
+    """A long run says what is happening, how far it is and how long still; -q is quiet."""
+    folder.test("rate=[150, 200]")
+    loud, quiet = folder.run(subprocess=True), folder.run("-q", subprocess=True)
+    loud.stdout.re_match_lines([r"  \d\d:\d\d:\d\d 1/2 test_it\[.*\]: load \d+ s, about \d+ s left ?\.?"])
+    assert "left" not in quiet.stdout.str()
+
+
+@pytest.mark.parametrize("without", [(), ("-p", "no:terminal"), ("-p", "no:cacheprovider"), ("-p", "no:xdist")])
+def test_inert_without_experiments(tmp_path: Path, without: tuple[str, ...]) -> None:
+    """In a project that does not use it the plugin leaves no file and changes no outcome."""
+    tmp_path.joinpath("test_it.py").write_text("def test_it(): pass")
+    command = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", *without]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (0, ["test_it.py"]) == (done.returncode, [path.name for path in tmp_path.iterdir()])
+
+
+@pytest.mark.parametrize("without", [("-p", "no:terminal"), ("-p", "no:cacheprovider"), ("-p", "no:xdist")])
+def test_runs_without_other_plugins(folder: ExperimentFolder, without: tuple[str, ...]) -> None:
+    """Cases run and are reported without pytest's terminal, its cache, or xdist."""
+    folder.test()
+    assert 0 == folder.run(*without, subprocess=True).ret
+    assert "passed" == folder.trial()["verdict"]
+
+
+@pytest.mark.parametrize("module", ["kubernetes", "numpy", "pydantic", "requests", "rich", "yaml", "aiohttp", "hdrh"])
+def test_entry_point_imports_nothing_heavy(module: str) -> None:
+    """Loading the plugin imports none of the heavy libraries."""
+    code = f"import sys, pytest_aefm.plugin; sys.exit({module!r} in sys.modules)"
+    assert 0 == subprocess.run([sys.executable, "-c", code]).returncode
+
+
+def test_help_says_the_defaults(pytester: pytest.Pytester) -> None:
+    """Each option's help says its default."""
+    output = pytester.runpytest_subprocess("--help").stdout.str()
+    section = output.partition("microservice performance experiments")[2].partition("\n\n")[0]
+    options = section.split("--aefm-")[1:]
+    assert 8 == len(options)
+    assert all("default" in part or part.startswith("plan") for part in options)
