@@ -27,6 +27,7 @@ identify() { "$1" -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/nu
 base_key() {
     sha256sum pyproject.toml tools/setup* | sha256sum
     identify "$python"
+    echo "${SETUP_SYSTEM:-}" # what was skipped is made up for
 }
 engine_key() {
     find CMakeLists.txt native lua -type f -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
