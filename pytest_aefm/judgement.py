@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pytest_aefm.model import CheckResult, Dose, Finding, LoadResult, Verdict
+from pytest_aefm.model import CheckResult, Dose, Finding, LoadResult, Verdict, Window
 from pytest_aefm.slo import SLO, Metrics, SLOResult, check
 
 __all__ = ["dose_checks", "findings_of", "format_value", "judge_slos", "load_checks", "slo_table", "verdict_of"]
@@ -51,6 +51,15 @@ def load_checks(load: LoadResult) -> tuple[CheckResult, ...]:
         message = f"the wall clock stepped by {step * 1e3:.1f} ms in the window, limit {_CLOCK_STEP_S * 1e3:.0f} ms"
         checks.append(CheckResult("clock step", step <= _CLOCK_STEP_S, round(step * 1e3, 4), 10.0, "ms", message))
     return tuple(checks)
+
+
+def start_check(planned: Window, actual: Window) -> CheckResult:
+    """Return the self-check that the window lay where the testbed's counters were read: within 1 % or 20 ms."""
+    off, limit = abs(actual.start_mono_s - planned.start_mono_s), max(0.02, 0.01 * planned.duration_s)
+    message = (
+        f"the window began {off * 1e3:.0f} ms off its plan, limit {limit * 1e3:.0f} ms: the generator started late"
+    )
+    return CheckResult("start on time", off <= limit, round(off * 1e3, 3), limit * 1e3, "ms", message)
 
 
 def dose_checks(doses: Iterable[Dose]) -> tuple[CheckResult, ...]:

@@ -23,7 +23,7 @@ from pytest_aefm.errors import (
     VerdictError,
 )
 from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.judgement import dose_checks, findings_of, judge_slos, load_checks, slo_table, verdict_of
+from pytest_aefm.judgement import dose_checks, findings_of, judge_slos, load_checks, slo_table, start_check, verdict_of
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.model import Case, Finding, LoadResult, LoadSpec, Trial, Verdict, Window
 from pytest_aefm.slo import Latency
@@ -54,9 +54,9 @@ class _Silent:
 class _Phases:
     """Measures phases, tells of them, and remembers the running one."""
 
-    def __init__(self, case: Case, events: Events) -> None:
+    def __init__(self, case: Case, events: Events, spent: Mapping[str, float]) -> None:
         self._case, self._events = case, events
-        self.current, self.seconds = "start", dict[str, float]()
+        self.current, self.seconds = "start", dict(spent)
 
     @contextmanager
     def __call__(self, name: str, expected_s: float = 0.0) -> Iterator[None]:
@@ -66,7 +66,7 @@ class _Phases:
         try:
             yield
         finally:
-            self.seconds[name] = round(time.monotonic() - start, 4)
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 4)
 
 
 def run_trial(
@@ -79,17 +79,19 @@ def run_trial(
     collectors: Sequence[Collector] | None = None,
     events: Events | None = None,
     smoked: Smoked | None = None,
+    spent: Mapping[str, float] | None = None,
     confidence: float = 0.95,
     attempt: int = 1,
 ) -> Trial:
     """Run one case once and judge it.
 
     ``artifacts`` is a folder for the trial's files; ``collectors`` default to the testbed's own; ``smoked`` is
-    kept by the caller from trial to trial, so that each script is tried once per deployment; ``confidence`` 0
+    kept by the caller from trial to trial, so that each script is tried once per deployment; ``spent`` is what the
+    caller has already spent on converging, in seconds by phase; ``confidence`` 0
     judges percentiles by their point value. What fails of the experiment makes the trial broken, with
     ``trial.error`` set; no AefmError escapes.
     """
-    started, phases = time.time(), _Phases(case, events or _Silent())
+    started, phases = time.time(), _Phases(case, events or _Silent(), spent or {})
     trial = Trial(case=case, verdict=Verdict.BROKEN, attempt=attempt, started_wall_s=started)
     artifacts.mkdir(parents=True, exist_ok=True)
     load = case.load
@@ -113,6 +115,7 @@ def run_trial(
             own = lambda window: testbed.observe(before, after, window)  # noqa: E731 - a name for the table below
             seen, states = _collect(chosen, own, result.window)
         with phases("judge"):
+            trial = replace(trial, checks=(start_check(run.window, result.window),))
             trial = _judge(trial, result, seen, states, chosen, confidence)
         return replace(trial, phases=phases.seconds, environment=_environment(deployment, seen))
     except AefmError as error:
@@ -241,6 +244,7 @@ def _judge(
         metrics.update(observations.metrics)
     doses = tuple(dose for observations in seen.values() for dose in observations.doses)
     checks = (
+        *trial.checks,
         *load_checks(load),
         *(item for observations in seen.values() for item in observations.checks),
         *dose_checks(doses),

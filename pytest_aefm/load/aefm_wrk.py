@@ -22,7 +22,7 @@ from pytest_aefm.supervisor import Process, Supervisor, SupervisorError
 __all__ = ["AefmWrk", "command_line", "read_result"]
 
 _SCHEMA = 1
-_LEAD_S = 0.05  # between start-up and the first request: connections are opened in it
+_LEAD_S = 0.15  # from now to the first request: the generator starts and opens its connections in it
 _SCRIPT_ERROR = re.compile(r"(?P<where>[^\s:]+\.lua:\d+): (?P<what>.+)")
 
 

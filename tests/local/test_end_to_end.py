@@ -52,14 +52,15 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start pytest in the folder, in a session of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *arguments],
-            cwd=self.path,
-            stdout=(self.path / "output.txt").open("w"),
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        with (self.path / "output.txt").open("w") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "pytest", *arguments],
+                cwd=self.path,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
 
     def run(self, *arguments: str) -> tuple[int, str]:
         """Run pytest; return its exit status and what it printed."""
