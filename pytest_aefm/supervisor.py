@@ -141,13 +141,15 @@ class Supervisor:
         log: Path,
         cpus: Collection[int] | None = None,
         nice: int = 0,
+        realtime: bool = False,
         env: Mapping[str, str] | None = None,
         stdout: Path | None = None,
     ) -> Process:
         """Start a program: its process group its own, on ``cpus``, at ``nice``, output appended to ``log``.
 
-        ``nice`` is absolute, but an inherited one stays where the user may not raise a priority. ``env`` adds to the
-        environment; ``stdout`` sends standard output elsewhere than the log.
+        ``nice`` is absolute, but an inherited one stays where the user may not raise a priority. ``realtime`` puts it
+        before everything else on its cores (SCHED_RR) where the user may. ``env`` adds to the environment; ``stdout``
+        sends standard output elsewhere than the log.
 
         Raises:
             SupervisorError: the program cannot be started, or the supervisor is gone.
@@ -161,6 +163,7 @@ class Supervisor:
             "stdout": str(stdout.absolute()) if stdout else None,
             "cpus": sorted(cpus) if cpus else None,
             "nice": nice,
+            "realtime": realtime,
             "env": dict(env or {}),
             "cwd": os.getcwd(),
         }
@@ -257,6 +260,9 @@ class _Children:
                 os.sched_setaffinity(0, request["cpus"])
             with contextlib.suppress(PermissionError):
                 os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
+            if request["realtime"]:
+                with contextlib.suppress(PermissionError):
+                    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
         try:
             with open(request["log"], "ab") as log, contextlib.ExitStack() as stack:
