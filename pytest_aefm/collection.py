@@ -59,7 +59,8 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     metafunc.config.stash.setdefault(_NOTES, {})[where] = chosen.notes
     cases = chosen.cases(confidence=settings.confidence, seed=settings.seed)
     found = _script(metafunc, chosen, settings.testbed or chosen.testbed)
-    return [replace(case, script_path=found, repeats=chosen.repeats) for case in cases]
+    repeats = chosen.repeats
+    return [replace(case, script_path=found, repeats=repeats) for case in cases]
 
 
 def _script(metafunc: pytest.Metafunc, chosen: experiment.Experiment, testbed: str) -> Path | None:

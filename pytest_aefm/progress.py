@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["Progress", "duration_text"]
 
-_SHORT = frozenset({"check", "settle", "collect", "judge"})
+_SHORT = frozenset({"check", "interference", "settle", "collect", "judge"})
 """Phases that are over before a reader could read of them."""
 
 
@@ -31,13 +31,15 @@ class Progress:
         self._finished_s = 0.0
         self._estimates: dict[str, float] = {}
         self._numbers: dict[str, int] = {}
+        self._app = ""
 
     def phase(self, message: Mapping[str, Any]) -> None:
         """Tell of a phase that begins."""
         name = message["nodeid"].rpartition("::")[2]
         number = self._numbers.setdefault(message["nodeid"], len(self._numbers) + 1)
         self._estimates[message["nodeid"]] = message["estimate_s"]
-        if message["phase"] in _SHORT:
+        deployed, self._app = self._app, message["app"]
+        if message["phase"] in _SHORT or (message["phase"] == "application" and deployed == self._app):
             return
         expected = f" {duration_text(message['expected_s'])}" if message["expected_s"] else ""
         left = duration_text(message["total_s"] - self._finished_s)

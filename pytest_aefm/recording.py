@@ -327,6 +327,7 @@ class Controller:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table of cases, what is amiss, and where the report lies."""
         self.progress.close()
+        terminalreporter.ensure_newline()
         if self._report is not None and self._report.trials:
             terminalreporter.section("AEFM cases")
             verbose = self._config.getoption("verbose") > 0

@@ -106,6 +106,7 @@ def run_trial(
         with phases("settle"):
             _smoke(testbed, driver, load, script, artifacts, deployment, smoked if smoked is not None else set())
             testbed.settle()
+            deployment = testbed.ensure_app(case.app)  # settling may have deployed it anew
         with phases("load", load.warmup_s + load.duration_s):
             run = testbed.start_load(driver, load, script, artifacts)
             before, after, result = _drive(run, testbed, load)

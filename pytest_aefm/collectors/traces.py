@@ -52,7 +52,7 @@ class Forest:
             none, no = np.zeros(0, np.int64), np.zeros(0, np.bool_)
             return cls(spans, none, 0, none, no, no, no, none, none, no, none)
         trace = _trace_numbers(spans)
-        traces = int(trace.max()) + 1
+        traces = int(np.max(trace)) + 1
         names, number = np.unique(np.concatenate([spans.span_id, spans.parent_id]), return_inverse=True)
         own = trace * len(names) + number[: len(spans)]
         above = trace * len(names) + number[len(spans) :]

@@ -156,9 +156,10 @@ _REMEDY = "install libluajit-5.1-dev and a C compiler, then install pytest-aefm 
 
 def _why_missing() -> str:
     """Say what the build wrote down about the engine."""
-    note = Path(__file__).with_name("engine.json")
+    from importlib.resources import files  # it knows where an editable installation keeps what was built
+
     try:
-        built = json.loads(note.read_text())
+        built = json.loads((files("pytest_aefm.load") / "engine.json").read_text())
     except (OSError, ValueError):
         return "this installation has no native build"
     return (
