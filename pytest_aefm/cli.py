@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit status: 0, or 1 after printing what is wrong."""
+    """Run a command; return its exit status: 0, or 1 after printing what is wrong (doctor: what is bad)."""
     parser = argparse.ArgumentParser(prog="aefm", description="Microservice performance experiments (pytest-aefm).")
     parser.add_argument("--version", action="version", version=f"pytest-aefm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -23,10 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.add_argument("--from-journal", required=True, type=Path, metavar="FILE", help="journal.jsonl of a run")
     report.add_argument("--output", type=Path, metavar="FILE", help="where to write it (default: standard output)")
     commands.add_parser("schema", help="print the JSON Schema of an experiment's YAML, for editors")
+    commands.add_parser("doctor", help="say what would make trials broken or invalid here, and what mends it")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "report":
             _report(chosen.from_journal, chosen.output)
+        elif chosen.command == "doctor":
+            return _doctor()
         else:
             _schema()
     except AefmError as error:
@@ -52,3 +55,16 @@ def _schema() -> None:
     from pytest_aefm.experiment import json_schema
 
     print(json.dumps(json_schema(), indent=1))
+
+
+def _doctor() -> int:
+    """Print what was found; 1 where something is bad."""
+    from pytest_aefm.doctor import examine
+
+    states = []
+    for finding in examine():
+        states.append(finding.state)
+        print(f"{finding.state:4}  {finding.subject}: {finding.found}")
+        if finding.mend:
+            print(f"      -> {finding.mend}")
+    return int("bad" in states)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,17 +14,38 @@ import pytest
 from pytest_aefm import experiment
 from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.load.scripts import find_script
-from pytest_aefm.model import Case
+from pytest_aefm.model import Case, Trial
 from pytest_aefm.progress import duration_text
 from pytest_aefm.settings import settings_of
 
-__all__ = ["estimates", "parametrize", "plan_lines", "running_order"]
+__all__ = ["ExperimentFile", "estimates", "parametrize", "plan_lines", "running_order"]
 
 _NOTES = pytest.StashKey[dict[str, tuple[str, ...]]]()
 _ESTIMATES = pytest.StashKey[dict[str, float]]()
 
 # What converging costs, in seconds, where it is needed: a guess that only the plan and the progress use.
 _DEPLOY_S, _DISTURB_S, _CASE_S = 4.0, 1.0, 1.0
+
+
+class ExperimentFile(pytest.Module):
+    """A YAML file as a module with one test, ``test_<stem>(aefm_run)``: what holds for tests holds for it."""
+
+    def _getobj(self) -> ModuleType:
+        stem = re.sub(r"\W", "_", self.path.name.partition(".")[0])
+
+        def test(aefm_run: Callable[..., Trial]) -> None:
+            aefm_run()
+
+        test.__name__ = test.__qualname__ = f"test_{stem}"
+        test.__doc__ = f"The experiment of {self.path.name}."
+        module = ModuleType(stem)
+        module.__file__ = str(self.path)
+        setattr(module, test.__name__, pytest.mark.aefm(str(self.path))(test))
+        return module
+
+    def funcnamefilter(self, name: str) -> bool:
+        """Accept the test whatever ``python_functions`` says."""
+        return name.startswith("test_")
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,8 @@ from pytest_aefm.fixtures import (
     aefm_collectors,
     aefm_driver,
     aefm_interference,
+    aefm_lease,
+    aefm_machine,
     aefm_run,
     aefm_script,
     aefm_testbed,
@@ -31,6 +35,8 @@ __all__ = [
     "aefm_collectors",
     "aefm_driver",
     "aefm_interference",
+    "aefm_lease",
+    "aefm_machine",
     "aefm_run",
     "aefm_script",
     "aefm_testbed",
@@ -73,6 +79,18 @@ def _check_paths(config: pytest.Config) -> None:
                 check_writable(path, f"--aefm-{name}")
             except ReportError as error:
                 raise pytest.UsageError(str(error)) from None
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Collect YAML files: those named on the command line, and those whose name says that they are experiments."""
+    if file_path.suffix not in (".yaml", ".yml"):
+        return None
+    patterns = parent.config.getini("aefm_files")
+    if parent.session.isinitpath(file_path) or any(fnmatch(file_path.name, pattern) for pattern in patterns):
+        from pytest_aefm.collection import ExperimentFile
+
+        return ExperimentFile.from_parent(parent, path=file_path)
+    return None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

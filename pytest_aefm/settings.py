@@ -64,6 +64,12 @@ def add_options(parser: pytest.Parser) -> None:
     for name, text in _FLAGS:
         group.addoption(f"--aefm-{name}", action="store_true", default=None, help=f"{text} (default: off)")
         parser.addini(f"aefm_{name}", help=f"{text} (default: off)", type="bool", default=False)
+    parser.addini(
+        "aefm_files",
+        help="names of YAML files that are collected as tests (default: *.aefm.yaml *.aefm.yml)",
+        type="args",
+        default=["*.aefm.yaml", "*.aefm.yml"],
+    )
     group.addoption(
         "--aefm-plan",
         action="store_true",

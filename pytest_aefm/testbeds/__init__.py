@@ -107,6 +107,10 @@ class Testbed(Protocol):
         """Return the collectors that this testbed offers for the application deployed."""
         ...
 
+    def vacate(self) -> None:
+        """Stop interference and application, so that another process can measure; ``ensure_app`` deploys anew."""
+        ...
+
     def close(self) -> tuple[str, ...]:
         """Remove everything; return what could not be removed. Never raises."""
         ...

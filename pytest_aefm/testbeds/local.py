@@ -206,6 +206,17 @@ class LocalTestbed:
         since_s, margin_s = self._deployed_wall_s, 2.5 * self._scrape_interval_s
         return (PrometheusCollector(prometheus.url, self._watch.job, since_s, margin_s), self._watch.traces)
 
+    def vacate(self) -> None:
+        """Stop interference and application, so that somebody else can measure; ``ensure_app`` deploys anew."""
+        if self._supervisor is None:
+            return
+        if self._stressors is not None:
+            self._stressors.converge(())
+            self._interference = ()
+        if self._app is not None:
+            old, self._app = self._app, None
+            old.stop()
+
     def close(self) -> tuple[str, ...]:
         """End every process, give pytest its cores back; return what is left over. Never raises."""
         if self._closed:

@@ -35,7 +35,7 @@ filterwarnings = ignore:Module already imported so cannot be rewritten; _editabl
 _TEST = """
 import pytest
 
-@pytest.mark.aefm(app="shop", script="ok.lua", rate=200, duration=0.4, connections=32, warmup=0, seed=1 {marker})
+@pytest.mark.aefm(app="shop", script="ok.lua", rate=200, duration=0.4, connections=96, warmup=0, seed=1 {marker})
 def test_it(aefm_run):
     {body}
 """

@@ -146,7 +146,7 @@ def test_getfixturevalue_works(folder: ExperimentFolder) -> None:
         """
         import pytest
 
-        @pytest.mark.aefm(app="shop", script="ok.lua", rate=200, duration=0.4, connections=32, warmup=0)
+        @pytest.mark.aefm(app="shop", script="ok.lua", rate=200, duration=0.4, connections=96, warmup=0)
         def test_it(request, aefm_testbed):
             request.getfixturevalue("aefm_run")()
         """

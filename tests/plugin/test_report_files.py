@@ -148,3 +148,15 @@ def test_help_says_the_defaults(pytester: pytest.Pytester) -> None:
     options = section.split("--aefm-")[1:]
     assert 8 == len(options)
     assert all("default" in part or part.startswith("plan") for part in options)
+
+
+def test_workers_take_turns(folder: ExperimentFolder) -> None:
+    """Under -n 2 no load runs inside another's, and each worker stops what it deployed before the next begins."""
+    folder.test("rate=[150, 160, 170, 180]")
+    folder.run("-n2", subprocess=True).assert_outcomes(passed=4)
+    trials = sorted(folder.report()["trials"], key=lambda trial: trial["started_wall_s"])
+    assert {"gw0", "gw1"} == {trial["worker"] for trial in trials}
+    ends = [trial["window"]["start_wall_s"] + trial["window"]["duration_s"] for trial in trials]
+    starts = [trial["started_wall_s"] for trial in trials]
+    assert all(end <= start for end, start in zip(ends[:-1], starts[1:], strict=True))
+    assert 4 == folder.asked().count("vacate")

@@ -1,0 +1,159 @@
+"""What would make trials broken or invalid on this machine, and the line that mends it.
+
+Each examination is a function that yields findings; facts come from the rooms that use them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_aefm.errors import AefmError
+
+__all__ = ["Diagnosis", "examine"]
+
+_STEAL_PROBE_S = 0.5
+_LAG_SAMPLES, _LAG_S = 200, 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One finding: ``state`` is ok, warn or bad; ``mend`` the line that helps, empty where nothing is to be done."""
+
+    subject: str
+    state: str
+    found: str
+    mend: str = ""
+
+
+def examine() -> Iterator[Diagnosis]:
+    """Yield what was found of tools, cores, timers and counters; takes about a second."""
+    yield from _versions()
+    yield from _tools()
+    yield from _cores()
+    yield from _timers()
+    yield from _counters()
+    yield from _ports()
+
+
+def _versions() -> Iterator[Diagnosis]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = [f"Python {sys.version.split()[0]}"]
+    for name in ("pytest-aefm", "pytest", "pytest-xdist"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    yield Diagnosis("versions", "ok", ", ".join(found))
+
+
+def _tools() -> Iterator[Diagnosis]:
+    from pytest_aefm.interference import find_stress_ng
+    from pytest_aefm.load.aefm_wrk import AefmWrk
+    from pytest_aefm.testbeds.local_prometheus import find_prometheus
+
+    try:
+        yield Diagnosis("aefm-wrk", "ok", str(AefmWrk.find().program))
+    except AefmError as error:
+        yield Diagnosis("aefm-wrk", "bad", f"{error.what}: no case can run", error.hint or "")
+    try:
+        stress_ng = find_stress_ng()
+        yield Diagnosis("stress-ng", "ok", f"{stress_ng.version} at {stress_ng.program}")
+    except AefmError as error:
+        yield Diagnosis("stress-ng", "bad", f"{error.what}: cases with interference are broken", error.hint or "")
+    prometheus = find_prometheus()
+    if prometheus:
+        yield Diagnosis("prometheus", "ok", str(prometheus))
+    else:
+        text = "not found: services' time series are not collected, nothing else is lost"
+        yield Diagnosis("prometheus", "warn", text, "apt-get install prometheus, or make setup in a checkout")
+
+
+def _cores() -> Iterator[Diagnosis]:
+    from pytest_aefm.testbeds.machine import plan_cores, quota_cores
+
+    plan = plan_cores()
+    if plan.shared:
+        text = "the generator shares its core with the services: latencies hold the generator's own waiting"
+        yield Diagnosis("cores", "warn", text, "a machine, or a container, with two physical cores")
+    else:
+        generator, services = sorted(plan.generator), sorted(plan.services)
+        yield Diagnosis("cores", "ok", f"generator on {generator}, services on {services}")
+    quota = quota_cores()
+    if quota is not None and quota < len(plan.used):
+        text = f"a quota of {quota:g} cores throttles what has {len(plan.used)}: pauses look like latency"
+        yield Diagnosis("quota", "warn", text, "raise the container's CPU limit, or pin it to whole cores")
+    else:
+        yield Diagnosis("quota", "ok", "none" if quota is None else f"{quota:g} cores")
+    try:
+        old = os.sched_getscheduler(0)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(0, old, os.sched_param(0))
+        yield Diagnosis("real-time priority", "ok", "the generator may have it")
+    except PermissionError:
+        text = "not permitted: other programs on the generator's core can delay it"
+        yield Diagnosis("real-time priority", "warn", text, "run as root, or give CAP_SYS_NICE")
+
+
+def _timers() -> Iterator[Diagnosis]:
+    late = []
+    for _ in range(_LAG_SAMPLES):
+        due = time.monotonic() + _LAG_S
+        time.sleep(_LAG_S)
+        late.append(time.monotonic() - due)
+    p99_ms = sorted(late)[int(0.99 * len(late))] * 1e3
+    text = f"a sleep of 1 ms ends {p99_ms:.2f} ms late (p99 of {len(late)})"
+    if p99_ms > 1:
+        yield Diagnosis("timers", "warn", f"{text}: pacer lag may make trials invalid", "end what else runs here")
+    else:
+        yield Diagnosis("timers", "ok", text)
+
+
+def _counters() -> Iterator[Diagnosis]:
+    from pytest_aefm.testbeds.machine import machine_facts
+
+    before = _steal_ticks()
+    time.sleep(_STEAL_PROBE_S)
+    share = (_steal_ticks() - before) / os.sysconf("SC_CLK_TCK") / _STEAL_PROBE_S / (os.cpu_count() or 1)
+    state = "ok" if share <= 0.03 else "warn" if share <= 0.10 else "bad"
+    mend = "" if state == "ok" else "a machine whose cores are its own: above 10 % trials are invalid"
+    yield Diagnosis("steal", state, f"a hypervisor takes {share:.1%} of the cores", mend)
+    facts = machine_facts()
+    load, cpus = facts["loadavg_1min"], facts["cpus"]
+    busy = load is not None and load > 0.5 * cpus
+    yield Diagnosis(
+        "load", "warn" if busy else "ok", f"{load} over the last minute", "end what else runs here" if busy else ""
+    )
+    if facts["schedstat"]:
+        yield Diagnosis("schedstat", "ok", "doses can be proven")
+    else:
+        yield Diagnosis("schedstat", "bad", "absent: no dose can be proven", "a kernel with CONFIG_SCHED_INFO")
+    if facts["psi"]:
+        yield Diagnosis("pressure (PSI)", "ok", "recorded")
+    else:
+        yield Diagnosis("pressure (PSI)", "warn", "absent: pressure is not recorded", "boot with psi=1")
+
+
+def _steal_ticks() -> int:
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()
+    return int(fields[8])
+
+
+def _ports() -> Iterator[Diagnosis]:
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        yield Diagnosis("ports", "ok", f"127.0.0.1 can be bound; local ports {low} to {high}")
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, str(error))
+        yield Diagnosis(
+            "ports", "bad", f"127.0.0.1 cannot be bound ({name}): no service can start", "ip link set lo up"
+        )

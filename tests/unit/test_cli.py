@@ -1,0 +1,51 @@
+"""The command `aefm`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from pytest_aefm.cli import main
+from pytest_aefm.doctor import examine
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_schema_accepts_the_experiment_that_comes_along(capsys: pytest.CaptureFixture[str]) -> None:
+    """`aefm schema` prints a JSON Schema that the hotel's experiment follows."""
+    assert 0 == main(["schema"])
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema.validate(yaml.safe_load((ROOT / "experiments" / "hotel.yaml").read_text()), schema)
+
+
+def test_missing_journal_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`aefm report` of a journal that is not there exits 1 with one line."""
+    assert 1 == main(["report", "--from-journal", str(tmp_path / "none.jsonl")])
+    assert 1 == len(capsys.readouterr().err.splitlines())
+
+
+def test_doctor_examines_all_that_can_spoil_a_trial() -> None:
+    """The doctor looks at versions, tools, cores, quota, timers, steal, PSI and ports."""
+    found = {finding.subject: finding for finding in examine()}
+    assert {"versions", "aefm-wrk", "stress-ng", "prometheus", "cores", "quota", "timers", "steal", "ports"} <= set(
+        found
+    )
+    assert {finding.state for finding in found.values()} <= {"ok", "warn", "bad"}
+    assert all(finding.mend for finding in found.values() if finding.state != "ok")
+
+
+def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
+    """Without stress-ng on PATH the doctor exits 1 and says how to get it."""
+    command = [sys.executable, "-m", "pytest_aefm", "doctor"]
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert 1 == done.returncode
+    assert "bad   stress-ng: not found on PATH: cases with interference are broken" in done.stdout
+    assert "-> install it: apt-get install stress-ng" in done.stdout
