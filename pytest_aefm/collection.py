@@ -141,7 +141,8 @@ def estimates(item: pytest.Item) -> tuple[float, Mapping[str, float]]:
         found: dict[str, float] = {}
         before: Case | None = None
         for each in _ours(session.items):
-            found[each.nodeid] = _estimate_s(before, _case(each))
+            cost = each.config.hook.pytest_aefm_case_cost(config=each.config, case=_case(each), previous=before)
+            found[each.nodeid] = _estimate_s(before, _case(each)) if cost is None else float(cost)
             before = _case(each)
         session.stash[_ESTIMATES] = found
     known = session.stash[_ESTIMATES]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_aefm import recording
+from pytest_aefm import hooks, recording
 from pytest_aefm.fixtures import (
     aefm_app,
     aefm_case,
@@ -23,7 +23,7 @@ from pytest_aefm.fixtures import (
     aefm_script,
     aefm_testbed,
 )
-from pytest_aefm.settings import SETTINGS, add_options, given, read_settings, settings_of
+from pytest_aefm.settings import SETTINGS, add_options, read_settings, refuse_unwritable, settings_of
 
 if TYPE_CHECKING:
     from pytest_aefm.model import Case
@@ -53,6 +53,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Make the lifecycle's hooks known."""
+    pluginmanager.add_hookspecs(hooks)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Read the settings, refuse paths that cannot be written, and register what this process needs."""
     config.addinivalue_line("markers", _MARKER)
@@ -63,22 +68,8 @@ def pytest_configure(config: pytest.Config) -> None:
             if hasattr(config.option, option):
                 setattr(config.option, option, nothing)
     if not hasattr(config, "workerinput"):
-        _check_paths(config)
+        refuse_unwritable(config)
         config.pluginmanager.register(recording.Controller(config), "aefm-controller")
-
-
-def _check_paths(config: pytest.Config) -> None:
-    """Find a report or journal that cannot be written now, not after five hours."""
-    settings = settings_of(config)
-    for name, path in (("report", settings.report), ("journal", settings.journal)):
-        if given(config, name):
-            from pytest_aefm.errors import ReportError
-            from pytest_aefm.report import check_writable
-
-            try:
-                check_writable(path, f"--aefm-{name}")
-            except ReportError as error:
-                raise pytest.UsageError(str(error)) from None
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
@@ -138,12 +129,14 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
         own, total = estimates(item)
         facts = {"estimate_s": own, "total": len(total), "total_s": sum(total.values())}
         recording.new_state(item, case, **facts, uses_run="aefm_run" in getattr(item, "fixturenames", ()))
+        recording.tell_experiment(item, case)
     return (yield)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand a worker's leftovers to the controller."""
+    """End the experiments of this process, and hand a worker's leftovers to the controller."""
+    recording.end_experiments(session.config)
     recording.end_worker(session.config)
 
 

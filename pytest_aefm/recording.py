@@ -55,6 +55,7 @@ class ItemState:
 
 STATE = pytest.StashKey[ItemState]()
 _ATTEMPTS = pytest.StashKey[int]()
+_EXPERIMENTS: pytest.StashKey[dict[str, Case | None]] = pytest.StashKey()
 
 
 def new_state(item: pytest.Item, case: Case, **facts: Any) -> ItemState:
@@ -63,6 +64,34 @@ def new_state(item: pytest.Item, case: Case, **facts: Any) -> ItemState:
     item.stash[_ATTEMPTS] = attempt
     item.stash[STATE] = ItemState(case, attempt, **facts)
     return item.stash[STATE]
+
+
+def tell_experiment(item: pytest.Item, case: Case) -> None:
+    """Call the hook of an experiment's start before its first case in this process."""
+    started = item.config.stash.setdefault(_EXPERIMENTS, {})
+    if case.experiment not in started:
+        started[case.experiment] = None
+        item.ihook.pytest_aefm_experiment_start(item=item, experiment=case.experiment)
+
+
+def tell_factors(item: pytest.Item, case: Case) -> None:
+    """Call the hook of changed factors for each that differs from this process's case before."""
+    started = item.config.stash.setdefault(_EXPERIMENTS, {})
+    before = started.get(case.experiment)
+    started[case.experiment] = case
+    for factor, new in case.factors.items():
+        old = before.factors.get(factor) if before is not None else None
+        if before is None or old != new:
+            item.ihook.pytest_aefm_factor_changed(item=item, case=case, factor=factor, old=old, new=new)
+
+
+def end_experiments(config: pytest.Config) -> None:
+    """Call the hook of an experiment's end for each of this process; what it raises is told, and stops nothing."""
+    for name in config.stash.get(_EXPERIMENTS, {}):
+        try:
+            config.hook.pytest_aefm_experiment_finish(config=config, experiment=name)
+        except Exception as error:
+            config.stash.setdefault(CLEANUP, []).append(f"pytest_aefm_experiment_finish of {name}: {error!r}")
 
 
 def tell(item: pytest.Item, *messages: dict[str, Any]) -> None:
@@ -315,6 +344,10 @@ class Controller:
 
         assert self._report is not None
         document = self._report.document()
+        try:
+            self._config.hook.pytest_aefm_report(config=self._config, report=document)
+        except Exception as error:  # the trials are worth more than an addition to them
+            self._problem(f"pytest_aefm_report: {error!r}")
         for path in (self._settings.run_dir / "report.json", self._settings.report):
             try:
                 write_report(path, document)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["SETTINGS", "Settings", "add_options", "read_settings", "settings_of"]
+__all__ = ["SETTINGS", "Settings", "add_options", "read_settings", "refuse_unwritable", "settings_of"]
 
 # name, default, help: each is an option (--aefm-NAME) and an ini value (aefm_NAME).
 _OPTIONS = (
@@ -111,7 +111,25 @@ def read_settings(config: pytest.Config) -> Settings:
     )
 
 
-def given(config: pytest.Config, name: str) -> bool:
+def refuse_unwritable(config: pytest.Config) -> None:
+    """Find a report or journal that cannot be written now, not after five hours.
+
+    Raises:
+        pytest.UsageError: one that the user named cannot be written.
+    """
+    settings = settings_of(config)
+    for name, path in (("report", settings.report), ("journal", settings.journal)):
+        if _given(config, name):
+            from pytest_aefm.errors import ReportError
+            from pytest_aefm.report import check_writable
+
+            try:
+                check_writable(path, f"--aefm-{name}")
+            except ReportError as error:
+                raise pytest.UsageError(str(error)) from None
+
+
+def _given(config: pytest.Config, name: str) -> bool:
     """Return whether the user named this option, on the command line or in the ini file."""
     return config.getoption(f"--aefm-{name}") is not None or bool(config.getini(f"aefm_{name}"))
 

@@ -25,7 +25,7 @@ from pytest_aefm.errors import (
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.judgement import dose_checks, findings_of, judge_slos, load_checks, slo_table, start_check, verdict_of
 from pytest_aefm.load import Driver, LoadRun
-from pytest_aefm.model import Case, Finding, LoadResult, LoadSpec, Trial, Verdict, Window
+from pytest_aefm.model import Case, Dose, Finding, LoadResult, LoadSpec, Trial, Verdict, Window
 from pytest_aefm.slo import Latency
 from pytest_aefm.testbeds import Deployment, Testbed
 
@@ -244,6 +244,12 @@ def _judge(
     for observations in seen.values():
         metrics.update(observations.metrics)
     doses = tuple(dose for observations in seen.values() for dose in observations.doses)
+    proven = {dose.kind for dose in doses}
+    doses += tuple(
+        Dose(spec.kind, spec.count, 0.0, False, f"{spec.kind}: nothing proves that the dose was delivered")
+        for spec in trial.case.interference
+        if spec.kind not in proven
+    )
     checks = (
         *trial.checks,
         *load_checks(load),

@@ -16,7 +16,7 @@ from typing import Any
 from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.errors import CollectorError, DeploymentError, InterferenceError
 from pytest_aefm.load import Driver, LoadRun
-from pytest_aefm.model import AppSpec, Case, CheckResult, InterferenceSpec, LoadSpec, Window
+from pytest_aefm.model import AppSpec, Case, CheckResult, Dose, InterferenceSpec, LoadSpec, Window
 from pytest_aefm.supervisor import Supervisor
 from pytest_aefm.testbeds import Deployment
 
@@ -60,6 +60,7 @@ class SmallTestbed:
 
     def __init__(self, folder: Path, faults: Sequence[str] = (), log: Path | None = None) -> None:
         self._faults, self._log = set(faults), log
+        self._interference: tuple[InterferenceSpec, ...] = ()
         self._supervisor = Supervisor(folder / "supervisor.log")
         self._server = _Server(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -89,6 +90,7 @@ class SmallTestbed:
 
     def ensure_interference(self, specs: tuple[InterferenceSpec, ...]) -> None:
         """Remember what is asked for, or fail if asked to."""
+        self._interference = specs
         self._note(f"interference {[(spec.kind, spec.count) for spec in specs]}")
         if "disturb" in self._faults and specs:
             raise InterferenceError("cpu", "stress-ng did not start")
@@ -113,7 +115,9 @@ class SmallTestbed:
         """Report no restarts, and an untrustworthy apparatus if asked to."""
         message = "a hypervisor took 20% of a used core, limit 10%"
         checks = (CheckResult("steal", "steal" not in self._faults, 0.2, 0.1, "share", message),)
-        return Observations(metrics={"restarts": 0.0}, checks=checks)
+        proven = () if "no-dose" in self._faults else self._interference
+        doses = tuple(Dose(spec.kind, spec.count, 1.0, True) for spec in proven)
+        return Observations(metrics={"restarts": 0.0}, checks=checks, doses=doses)
 
     def collectors(self) -> Sequence[Collector]:
         """Offer none, or a failing one if asked to."""

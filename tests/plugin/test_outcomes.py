@@ -112,6 +112,17 @@ def test_broken_interference(folder: ExperimentFolder) -> None:
     }
 
 
+def test_unproven_dose_is_invalid(folder: ExperimentFolder) -> None:
+    """Interference that nothing proves makes the trial invalid."""
+    folder.use("no-dose")
+    folder.test("cpu=1")
+    folder.run().assert_outcomes(errors=1)
+    assert ("invalid", "cpu: nothing proves that the dose was delivered") == (
+        folder.trial()["verdict"],
+        folder.trial()["reason"],
+    )
+
+
 def test_a_bug_is_broken(folder: ExperimentFolder) -> None:
     """Whatever else escapes is broken, not a crash of the run."""
     folder.use("bug")

@@ -1,0 +1,108 @@
+"""Every hook's documented example is executed, and the hooks come in the order of the lifecycle."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_aefm import hooks
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import ExperimentFolder
+
+# What each example prints when it is called.
+PRINTS = {
+    "pytest_aefm_experiment_start": "experiment it begins",
+    "pytest_aefm_environment_ready": "shop answers 200",
+    "pytest_aefm_factor_changed": "payload None -> 7",
+    "pytest_aefm_case_start": "case shop-payload7-200rps at 200 req/s",
+    "pytest_aefm_collect_start": "collecting for shop-payload7-200rps",
+    "pytest_aefm_case_finish": "case shop-payload7-200rps passed",
+    "pytest_aefm_experiment_finish": "experiment it is over",
+    "pytest_aefm_driver": "driver chosen",
+    "pytest_aefm_collectors": "weather observed",
+    "pytest_aefm_case_cost": "cost asked",
+    "pytest_aefm_report": "report edited",
+}
+
+
+def add_to_conftest(folder: ExperimentFolder, source: str) -> None:
+    """Append to the folder's conftest."""
+    path = folder.path / "conftest.py"
+    path.write_text(path.read_text() + "\n" + source)
+
+
+def example(name: str) -> str:
+    """Return the example in a hook's docstring."""
+    documented = inspect.getdoc(getattr(hooks, name)) or ""
+    return textwrap.dedent(documented.partition("Example::")[2])
+
+
+def test_every_hook_has_an_example() -> None:
+    """No hook is without an example, and none is forgotten here."""
+    assert set(PRINTS) == set(hooks.__all__)
+
+
+@pytest.mark.parametrize("name", hooks.__all__)
+def test_example_works(folder: ExperimentFolder, name: str) -> None:
+    """The example in a hook's documentation does what it says."""
+    add_to_conftest(folder, example(name))
+    folder.test("factors={'payload': [7]}")
+    result = folder.run("-s")
+    result.assert_outcomes(passed=1)
+    assert PRINTS[name] in result.stdout.str()
+
+
+def test_lifecycle_in_order(folder: ExperimentFolder) -> None:
+    """Events come as the lifecycle has them; a factor is told when it changes, and only then."""
+    add_to_conftest(
+        folder,
+        """
+def note(text):
+    with open("events.txt", "a") as file:
+        file.write(text + "\\n")
+
+def pytest_aefm_experiment_start(experiment): note("experiment")
+def pytest_aefm_environment_ready(deployment): note("environment")
+def pytest_aefm_factor_changed(factor, new): note(f"{factor}={new}")
+def pytest_aefm_case_start(case): note("case")
+def pytest_aefm_collect_start(case): note("collect")
+def pytest_aefm_case_finish(trial): note("finish")
+def pytest_aefm_experiment_finish(experiment): note("over")
+""",
+    )
+    folder.test("rate=[150, 200], cpu=1, orders=['rate', 'cpu']")
+    folder.run().assert_outcomes(passed=2)
+    events = (folder.path / "events.txt").read_text().split()
+    assert ["experiment", "environment", "cpu=1", "rate=150", "case", "collect", "finish"] == events[:7]
+    assert ["rate=200", "case", "collect", "finish", "over"] == events[7:]
+
+
+def test_edited_report_and_added_collector_are_written(folder: ExperimentFolder) -> None:
+    """What the examples add stands in the report."""
+    add_to_conftest(folder, example("pytest_aefm_report") + example("pytest_aefm_collectors"))
+    folder.test()
+    folder.run().assert_outcomes(passed=1)
+    assert "search" == folder.report()["run"]["team"]
+    assert "clear" == folder.trial()["collectors"]["weather"]["sky"]
+
+
+def test_raising_hook_is_broken(folder: ExperimentFolder) -> None:
+    """A hook of a case that raises makes its trial broken."""
+    add_to_conftest(folder, "def pytest_aefm_case_start(case):\n    raise OSError('no space')\n")
+    folder.test()
+    folder.run().assert_outcomes(errors=1)
+    assert "OSError: no space" in folder.trial()["reason"]
+
+
+def test_raising_end_is_told(folder: ExperimentFolder) -> None:
+    """A hook that raises at the end of the session is told in the summary, and the report is written."""
+    add_to_conftest(folder, "def pytest_aefm_experiment_finish(experiment):\n    raise OSError('no space')\n")
+    folder.test()
+    result = folder.run()
+    assert 1 == result.ret
+    result.stdout.fnmatch_lines(["*AEFM cleanup*", "*no space*"])
+    assert "passed" == folder.trial()["verdict"]
