@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_aefm import hooks, recording
+from pytest_aefm.controller import Controller
 from pytest_aefm.fixtures import (
     aefm_app,
     aefm_case,
@@ -69,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
                 setattr(config.option, option, nothing)
     if not hasattr(config, "workerinput"):
         refuse_unwritable(config)
-        config.pluginmanager.register(recording.Controller(config), "aefm-controller")
+        config.pluginmanager.register(Controller(config), "aefm-controller")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:

@@ -1,0 +1,291 @@
+"""From messages to journal, report and table, in the controller: the process that the user started.
+
+What a test tells on its way goes to the journal and the report; what pytest says of the test itself follows as its
+outcome. It is registered on no xdist worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_aefm.progress import Progress
+from pytest_aefm.recording import CLEANUP, MESSAGE
+from pytest_aefm.settings import Settings, settings_of
+
+if TYPE_CHECKING:
+    from pytest_aefm.report import Journal, Report
+
+__all__ = ["Controller"]
+
+
+@dataclass
+class _Outcome:
+    """What pytest has said of one test so far."""
+
+    outcome: str | None = None
+    message: str = ""
+
+
+class Controller:
+    """Receives messages and outcomes; writes the journal, the report and the table. Registered on no worker."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config, self._settings = config, settings_of(config)
+        self._report: Report | None = None
+        self._journal: Journal | None = None
+        self._outcomes: dict[tuple[str, str | None], _Outcome] = {}
+        self._cleanup: list[str] = []
+        self._problems: list[str] = []
+        self._written: list[Path] = []
+        quiet = config.getoption("verbose", 0) < 0 or not config.pluginmanager.has_plugin("terminal")
+        self.progress = Progress(None if quiet or self._settings.plan else os.dup(1))  # capture is suspended here
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in a message, or what pytest says of a test that has a trial."""
+        worker = getattr(getattr(report, "node", None), "gateway", None)
+        key = report.nodeid, worker.id if worker is not None else None
+        if report.when == MESSAGE:
+            for message in json.loads(report.aefm):
+                self._take(message)
+            self._outcomes.setdefault(key, _Outcome())
+        elif report.when == "setup" and report.failed:
+            self._note(key, "error", report)
+        elif report.when == "call" or report.outcome == "skipped":
+            self._note(key, _outcome_of_call(report), report)
+        elif report.when == "teardown":
+            if report.failed:
+                self._note(key, "error", report)
+            self._finish(key)
+
+    def _note(self, key: tuple[str, str | None], outcome: str, report: pytest.TestReport) -> None:
+        noted = self._outcomes.setdefault(key, _Outcome())
+        noted.outcome = outcome
+        if report.longrepr is not None:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            noted.message = str(crash.message if crash else report.longrepr)
+
+    def _finish(self, key: tuple[str, str | None]) -> None:
+        noted = self._outcomes.pop(key, None)
+        if noted is not None and self._report is not None and self._has_trial(key[0]):
+            message = {"kind": "outcome", "nodeid": key[0], "worker": key[1]}
+            attempt = max(entry["attempt"] for entry in self._report.trials if entry["nodeid"] == key[0])
+            self._take({**message, "attempt": attempt, "outcome": noted.outcome, "message": noted.message})
+            self.progress.finished(key[0])
+
+    def _has_trial(self, nodeid: str) -> bool:
+        return self._report is not None and any(entry["nodeid"] == nodeid for entry in self._report.trials)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """Apply one message, in the journal first."""
+        from pytest_aefm.report import Journal, Report
+
+        if self._report is None:
+            self._report = Report()
+            start = {"kind": "run", "run": run_facts(self._config, self._settings)}
+            self._report.apply(start)
+            try:
+                self._journal = Journal(self._settings.journal)
+                self._journal.write(start)
+            except OSError as error:
+                self._problem(f"journal {self._settings.journal} cannot be written: {error.strerror}")
+        if message["kind"] == "phase":
+            self.progress.phase(message)
+        self._report.apply(message)
+        if self._journal is not None:
+            try:
+                self._journal.write(message)
+            except OSError as error:
+                self._problem(f"journal {self._settings.journal} cannot be written: {error.strerror}")
+
+    def _problem(self, text: str) -> None:
+        if text not in self._problems:
+            self._problems.append(text)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give every worker the run's id and seed, so that all collect the same order."""
+        node.workerinput["aefm_run_id"] = self._settings.run_id
+        node.workerinput["aefm_seed"] = self._settings.seed
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Read what a worker could not remove."""
+        del error
+        self._cleanup += getattr(node, "workeroutput", {}).get("aefm_cleanup", [])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: object) -> None:
+        """Turn the last phase of a crashed worker's test into a broken trial."""
+        del sched
+        if self._report is None:
+            return
+        contexts = [value for (nodeid, _), value in self._report.running.items() if nodeid == crashitem]
+        if contexts:
+            from pytest_aefm.report import broken_entry
+
+            for key in [key for key in self._outcomes if key[0] == crashitem]:
+                del self._outcomes[key]
+            reason = f"the worker crashed in phase {contexts[-1]['phase']!r}"
+            self._take({"kind": "trial", "trial": broken_entry(contexts[-1], reason)})
+            message = {"kind": "outcome", "nodeid": crashitem, "worker": contexts[-1].get("worker")}
+            self._take(
+                {**message, "attempt": contexts[-1]["attempt"], "outcome": "error", "message": str(report.longrepr)}
+            )
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write the report: in the run's own folder, and where the user wants it."""
+        self._cleanup += list(self._config.stash.get(CLEANUP, ()))
+        if self._cleanup and exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self._report is None:
+            return
+        for key in list(self._outcomes):
+            self._finish(key)
+        self._take({"kind": "end", "run": {"ended_wall_s": time.time(), "cleanup": self._cleanup}})
+        if self._report.trials:
+            self._write_reports(session)
+        if self._journal is not None:
+            self._journal.close()
+
+    def _write_reports(self, session: pytest.Session) -> None:
+        from pytest_aefm.errors import ReportError
+        from pytest_aefm.report import write_report
+
+        assert self._report is not None
+        document = self._report.document()
+        try:
+            self._config.hook.pytest_aefm_report(config=self._config, report=document)
+        except Exception as error:  # the trials are worth more than an addition to them
+            self._problem(f"pytest_aefm_report: {error!r}")
+        for path in (self._settings.run_dir / "report.json", self._settings.report):
+            try:
+                write_report(path, document)
+                self._written.append(path)
+            except ReportError as error:
+                self._problem(str(error))
+                if session.exitstatus == 0:
+                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the table of cases, what is amiss, and where the report lies."""
+        self.progress.close()
+        terminalreporter.ensure_newline()
+        if self._report is not None and self._report.trials:
+            terminalreporter.section("AEFM cases")
+            verbose = self._config.getoption("verbose") > 0
+            for line, colour in table_lines(self._report.trials, verbose):
+                terminalreporter.write_line(line, **colour)
+        for title, lines in (("AEFM cleanup", self._cleanup), ("AEFM problems", self._problems)):
+            if lines:
+                terminalreporter.section(title, red=True)
+                for line in lines:
+                    terminalreporter.write_line(line)
+        if self._written:
+            shown = self._written[-1]
+            with contextlib.suppress(ValueError):
+                shown = shown.relative_to(Path.cwd())
+            terminalreporter.write_line(f"report: {shown}  (this run: {self._settings.run_dir})")
+
+    def pytest_unconfigure(self) -> None:
+        """Give back what is left open after an early end."""
+        self.progress.close()
+
+
+def _outcome_of_call(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xfailed" if report.skipped else "xpassed"
+    if getattr(report, "aefm_verdict", None):
+        return "error"
+    return str(report.outcome)
+
+
+_MOST_ROWS = 40
+
+
+def table_lines(trials: Iterable[dict[str, Any]], verbose: bool) -> list[tuple[str, dict[str, bool]]]:
+    """Return the table's lines with their colours: every non-pass, and at most 40 others without ``-v``."""
+    from pytest_aefm.report import table_rows
+
+    entries = list(trials)
+    head, *rows = table_rows(entries)
+    kept, others = [], 0
+    for entry, row in zip(entries, rows, strict=True):
+        passed = entry["verdict"] == "passed"
+        others += passed
+        if not passed or verbose or others <= _MOST_ROWS:
+            kept.append((entry["verdict"], row))
+    widths = [max(len(row[column]) for row in [head, *(row for _, row in kept)]) for column in range(len(head))]
+
+    def line(row: tuple[str, ...]) -> str:
+        numeric = {1, 3, 4, 5}
+        cells = [
+            cell.rjust(width) if i in numeric else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+    colours = {"passed": {"green": True}, "inconclusive": {"yellow": True}}
+    lines: list[tuple[str, dict[str, bool]]] = [(line(head), {"bold": True})]
+    lines += [(line(row), colours.get(verdict, {"red": True})) for verdict, row in kept]
+    if len(kept) < len(rows):
+        lines.append((f"... and {len(rows) - len(kept)} more that passed (-v shows them)", {}))
+    return lines
+
+
+def run_facts(config: pytest.Config, settings: Settings) -> dict[str, Any]:
+    """Return what the report says of the run: when, what, with which versions, on which machine."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from pytest_aefm.report import redact
+    from pytest_aefm.testbeds.machine import machine_facts
+
+    versions = {"python": platform.python_version()}
+    for name in ("pytest-aefm", "pytest", "pytest-xdist"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    facts = {
+        "id": settings.run_id,
+        "started_wall_s": time.time(),
+        "command": ["pytest", *config.invocation_params.args],
+        "rootdir": str(config.rootpath),
+        "git": _git(config.rootpath),
+        "seed": settings.seed,
+        "confidence": settings.confidence,
+        "versions": versions,
+        "machine": machine_facts(),
+        "cleanup": [],
+    }
+    cleaned = redact(json.loads(json.dumps(facts, default=str)))
+    assert isinstance(cleaned, dict)
+    return cleaned
+
+
+def _git(folder: Path) -> dict[str, Any] | None:
+    """Return the revision that is checked out, and whether it has been changed; None outside a checkout."""
+
+    def ask(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        ).stdout.strip()
+
+    try:
+        return {"revision": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
