@@ -118,7 +118,13 @@ def run_trial(
         with phases("judge"):
             trial = replace(trial, checks=(start_check(run.window, result.window),))
             trial = _judge(trial, result, seen, states, chosen, confidence)
-        return replace(trial, phases=phases.seconds, environment=_environment(deployment, seen))
+        files = tuple(f"{artifacts.parent.name}/{artifacts.name}/{path.name}" for path in sorted(artifacts.glob("*.*")))
+        return replace(
+            trial,
+            phases=phases.seconds,
+            environment=_environment(deployment),
+            artifacts=(*trial.artifacts, *files),
+        )
     except AefmError as error:
         finding = Finding(Verdict.BROKEN, phases.current, str(error))
         return replace(trial, findings=(finding,), phases=phases.seconds, error=error)
@@ -150,7 +156,6 @@ def explain(trial: Trial) -> str:
     lines += [f"also {item.verdict}: {item.message}" for item in trial.findings if item.message != trial.reason]
     if trial.slos:
         lines += ["", slo_table(trial.slos)]
-    lines += [f"  {path}" for path in trial.artifacts[:1]]
     return "\n".join(lines)
 
 
@@ -300,7 +305,7 @@ def _numbers(load: LoadResult, metrics: Mapping[str, float | Latency | LatencyHi
     return numbers
 
 
-def _environment(deployment: Deployment, seen: Mapping[str, Observations]) -> dict[str, Any]:
+def _environment(deployment: Deployment) -> dict[str, Any]:
     return {
         "app": deployment.app,
         "description": deployment.description,

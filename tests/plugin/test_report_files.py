@@ -29,6 +29,16 @@ def test_report_is_valid_and_says_where_it_lies(folder: ExperimentFolder) -> Non
     result.stdout.fnmatch_lines(["report: aefm-report.json  (this run: *"])
 
 
+def test_artifacts_lie_in_the_runs_folder(folder: ExperimentFolder) -> None:
+    """A trial names its files relative to the run's folder, and they are there."""
+    folder.test()
+    folder.run().assert_outcomes(passed=1)
+    (own,) = folder.path.glob(".aefm/runs/*")
+    artifacts = folder.trial()["artifacts"]
+    assert {"load.json", "load.log"} == {name.rpartition("/")[2] for name in artifacts}
+    assert all((own / name).is_file() for name in artifacts)
+
+
 def test_journal_holds_what_the_report_holds(folder: ExperimentFolder) -> None:
     """The journal rebuilds the report."""
     folder.test("rate=[150, 200]")
