@@ -63,9 +63,21 @@ class Project:
             )
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run pytest; return its exit status and what it printed."""
-        status = self.start(*arguments).wait(120)
-        return status, self.output()
+        """Run pytest; return its exit status and what it printed.
+
+        A run that this machine's own noise made invalid is repeated, twice at most.
+        """
+        for _ in range(2):
+            status = self.start(*arguments).wait(120)
+            if not self._disturbed():
+                return status, self.output()
+        return self.start(*arguments).wait(120), self.output()
+
+    def _disturbed(self) -> bool:
+        path = self.path / "aefm-report.json"
+        trials = json.loads(path.read_text())["trials"] if path.exists() else []
+        noise = {"pacer lag p99", "start on time", "clock step", "steal"}
+        return any(finding["subject"] in noise for trial in trials for finding in trial["findings"])
 
     def output(self) -> str:
         """Return what pytest printed."""
