@@ -63,6 +63,10 @@ class Driver(Protocol):
         supervisor: Supervisor,
         cpus: Collection[int],
         artifacts: Path,
+        own_cores: bool = False,
     ) -> LoadRun:
-        """Start the generator against ``url`` on ``cpus``; its files go to the folder ``artifacts``."""
+        """Start the generator against ``url`` on ``cpus``; its files go to the folder ``artifacts``.
+
+        ``own_cores``: nothing under test runs on ``cpus``, so that it may spin there to be punctual.
+        """
         ...

@@ -26,8 +26,15 @@ _LEAD_S = 0.15  # from now to the first request: the generator starts and opens 
 _SCRIPT_ERROR = re.compile(r"(?P<where>[^\s:]+\.lua:\d+): (?P<what>.+)")
 
 
-def command_line(program: Path, load: LoadSpec, script: Path, url: str, start_mono_ns: int, result: Path) -> list[str]:
-    """Return the argument vector of a run whose warm-up begins at ``start_mono_ns`` (CLOCK_MONOTONIC)."""
+def command_line(
+    program: Path, load: LoadSpec, script: Path, url: str, start_mono_ns: int, result: Path, own_cores: bool = False
+) -> list[str]:
+    """Return the argument vector of a run whose warm-up begins at ``start_mono_ns`` (CLOCK_MONOTONIC).
+
+    On cores of its own the generator wakes early and spins until a request is due, for a fifth of the time between
+    requests and 5 ms at most: a virtual core that sleeps is woken late.
+    """
+    spin_s = min(0.2 * load.threads / load.rate_rps, 0.005) if own_cores else 0.0
     return [
         str(program),
         *("-t", str(load.threads)),
@@ -37,6 +44,7 @@ def command_line(program: Path, load: LoadSpec, script: Path, url: str, start_mo
         *("--warmup", f"{load.warmup_s:.10g}s"),
         *("--timeout", f"{load.timeout_s:.10g}s"),
         *("--seed", str(load.seed)),
+        *("--busy-poll", f"{spin_s * 1e6:.0f}us"),
         *("--start-at", str(start_mono_ns)),
         *("-s", str(script)),
         *("--json", str(result)),
@@ -129,7 +137,15 @@ class AefmWrk:
             raise _failure(done.returncode, done.stderr, script)
 
     def start(
-        self, load: LoadSpec, script: Path, url: str, *, supervisor: Supervisor, cpus: Collection[int], artifacts: Path
+        self,
+        load: LoadSpec,
+        script: Path,
+        url: str,
+        *,
+        supervisor: Supervisor,
+        cpus: Collection[int],
+        artifacts: Path,
+        own_cores: bool = False,
     ) -> LoadRun:
         """Start the generator; see :class:`pytest_aefm.load.Driver`.
 
@@ -139,7 +155,7 @@ class AefmWrk:
         result = artifacts.absolute() / "load.json"
         start_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
         wall_minus_mono_ns = time.time_ns() - time.monotonic_ns()
-        argv = command_line(self.program, load, script, url, start_ns, result)
+        argv = command_line(self.program, load, script, url, start_ns, result, own_cores)
         try:
             # Beside nice neighbours alone it would still wait out a slice of theirs: 3 ms, now and then.
             log = artifacts / "load.log"

@@ -180,8 +180,16 @@ class LocalTestbed:
         Raises:
             LoadError: it cannot be started.
         """
-        url, cpus = self._deployment().url, sorted(self._cores.generator)
-        return driver.start(load, script, url, supervisor=self.supervisor, cpus=cpus, artifacts=artifacts)
+        cores = self._cores
+        return driver.start(
+            load,
+            script,
+            self._deployment().url,
+            supervisor=self.supervisor,
+            cpus=sorted(cores.generator),
+            artifacts=artifacts,
+            own_cores=not cores.shared,
+        )
 
     def mark(self) -> Mark:
         """Read all counters now."""
