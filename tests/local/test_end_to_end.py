@@ -60,6 +60,8 @@ class Project:
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
+                # A shell's background jobs ignore SIGINT, and so would pytest.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def run(self, *arguments: str) -> tuple[int, str]:

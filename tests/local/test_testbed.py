@@ -199,7 +199,7 @@ def test_traces_give_self_times(testbed: LocalTestbed) -> None:
     assert (seen.details["orphans"], seen.details["dropped_since_start"], seen.details["not_flushed"]) == (0, {}, {})
     geo = seen.metrics["self_time(geo)"]
     assert isinstance(geo, LatencyHistogram)
-    assert (geo.count, 2000 < geo.percentile_us(50) < 50_000) == (200, True)  # 3 ms of work, on whatever machine
+    assert (geo.count, 500 < geo.percentile_us(50) < 50_000) == (200, True)  # 2 ms of work, on whatever machine
 
 
 def test_traces_of_another_window_stay_out(testbed: LocalTestbed) -> None:
