@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,14 +76,13 @@ class Controller:
 
     def _finish(self, key: tuple[str, str | None]) -> None:
         noted = self._outcomes.pop(key, None)
-        if noted is not None and self._report is not None and self._has_trial(key[0]):
-            message = {"kind": "outcome", "nodeid": key[0], "worker": key[1]}
-            attempt = max(entry["attempt"] for entry in self._report.trials if entry["nodeid"] == key[0])
-            self._take({**message, "attempt": attempt, "outcome": noted.outcome, "message": noted.message})
+        if noted is None or self._report is None:
+            return
+        attempts = [entry["attempt"] for entry in self._report.trials if entry["nodeid"] == key[0]]
+        if attempts:
+            message = {"kind": "outcome", "nodeid": key[0], "worker": key[1], "attempt": max(attempts)}
+            self._take({**message, "outcome": noted.outcome, "message": noted.message})
             self.progress.finished(key[0])
-
-    def _has_trial(self, nodeid: str) -> bool:
-        return self._report is not None and any(entry["nodeid"] == nodeid for entry in self._report.trials)
 
     def _take(self, message: dict[str, Any]) -> None:
         """Apply one message, in the journal first."""
@@ -93,19 +92,23 @@ class Controller:
             self._report = Report()
             start = {"kind": "run", "run": run_facts(self._config, self._settings)}
             self._report.apply(start)
-            try:
+            with self._journal_problems():
                 self._journal = Journal(self._settings.journal)
                 self._journal.write(start)
-            except OSError as error:
-                self._problem(f"journal {self._settings.journal} cannot be written: {error.strerror}")
         if message["kind"] == "phase":
             self.progress.phase(message)
         self._report.apply(message)
         if self._journal is not None:
-            try:
+            with self._journal_problems():
                 self._journal.write(message)
-            except OSError as error:
-                self._problem(f"journal {self._settings.journal} cannot be written: {error.strerror}")
+
+    @contextlib.contextmanager
+    def _journal_problems(self) -> Iterator[None]:
+        """Tell of a journal that cannot be written; the run goes on without it."""
+        try:
+            yield
+        except OSError as error:
+            self._problem(f"journal {self._settings.journal} cannot be written: {error.strerror}")
 
     def _problem(self, text: str) -> None:
         if text not in self._problems:

@@ -9,39 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_aefm import hooks, recording
+from pytest_aefm import fixtures, hooks, recording
 from pytest_aefm.controller import Controller
-from pytest_aefm.fixtures import (
-    aefm_app,
-    aefm_case,
-    aefm_cluster,
-    aefm_collectors,
-    aefm_driver,
-    aefm_interference,
-    aefm_lease,
-    aefm_machine,
-    aefm_run,
-    aefm_script,
-    aefm_testbed,
-)
 from pytest_aefm.settings import SETTINGS, add_options, read_settings, refuse_unwritable, settings_of
 
 if TYPE_CHECKING:
     from pytest_aefm.model import Case
-
-__all__ = [
-    "aefm_app",
-    "aefm_case",
-    "aefm_cluster",
-    "aefm_collectors",
-    "aefm_driver",
-    "aefm_interference",
-    "aefm_lease",
-    "aefm_machine",
-    "aefm_run",
-    "aefm_script",
-    "aefm_testbed",
-]
 
 _MARKER = (
     "aefm(*experiment, app=..., script=..., rate=..., duration=..., slos=[...], ...): a microservice performance "
@@ -63,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the settings, refuse paths that cannot be written, and register what this process needs."""
     config.addinivalue_line("markers", _MARKER)
     settings = config.stash[SETTINGS] = read_settings(config)
+    config.pluginmanager.register(fixtures, "aefm-fixtures")
     config.pluginmanager.register(recording, "aefm-recording")
     if settings.plan:  # the controller of xdist never collects
         for option, nothing in (("numprocesses", None), ("dist", "no"), ("tx", [])):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,8 +114,7 @@ def run_trial(
         trial = replace(trial, load=result, window=result.window)
         with phases("collect"):
             chosen = testbed.collectors() if collectors is None else collectors
-            own = lambda window: testbed.observe(before, after, window)  # noqa: E731 - a name for the table below
-            seen, states = _collect(chosen, own, result.window)
+            seen, states = _collect(chosen, partial(testbed.observe, before, after), result.window)
         with phases("judge"):
             trial = replace(trial, checks=(start_check(run.window, result.window),))
             trial = _judge(trial, result, seen, states, chosen, confidence)
