@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "awake.h"
 #include "clock.h"
 #include "net.h"
 #include "report.h"
@@ -24,6 +25,7 @@ struct program {
     struct run run;
     struct script *script; /* the main interpreter: setup() and done() */
     struct worker *workers;
+    struct awake *awake; /* NULL without --keep-awake */
     uint32_t prepared;
     uint64_t seed;
     struct address target;
@@ -214,11 +216,13 @@ static enum exit_status run_load(struct program *p) {
     if (started < p->options.threads) status = complain("cannot start a thread", EXIT_INTERNAL);
     else if (status == EXIT_DONE && established(p) == 0 && !atomic_load(&run->stop)) status = refuse_unreachable(p);
     set_schedule(p);
+    if (status == EXIT_DONE && p->options.keep_awake) p->awake = awake_begin(p->options.threads);
     atomic_store(&run->cancelled, status != EXIT_DONE);
     release(run, &run->may_go);
     if (status == EXIT_DONE) watch_window(p);
     release(run, &run->may_leave);
     for (uint32_t i = 0; i < started; i++) pthread_join(p->workers[i].thread, NULL);
+    awake_end(p->awake);
     for (uint32_t i = 0; i < started; i++) {
         if (status == EXIT_DONE && script_error(p->workers[i].script)) status = script_failed(p->workers[i].script);
     }

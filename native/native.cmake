@@ -36,7 +36,7 @@ target_link_libraries(aefm_net PUBLIC aefm_options m)
 
 if(LUAJIT_FOUND AND Threads_FOUND)
   add_executable(aefm-wrk
-    ${native}/main.c ${native}/observe.c ${native}/report_json.c ${native}/report_text.c ${native}/script.c
+    ${native}/awake.c ${native}/main.c ${native}/observe.c ${native}/report_json.c ${native}/report_text.c ${native}/script.c
     ${native}/script_api.c ${native}/script_prelude.c ${native}/worker.c ${native}/worker_conn.c)
   target_include_directories(aefm-wrk PRIVATE ${LUAJIT_INCLUDE_DIRS})
   target_link_libraries(aefm-wrk PRIVATE aefm_net ${LUAJIT_LINK_LIBRARIES} Threads::Threads m)

@@ -26,13 +26,14 @@ const char options_usage[] =
     "      --seed        <N>  make math.random of the script reproducible\n"
     "      --start-at   <NS>  begin at this CLOCK_MONOTONIC time, in nanoseconds\n"
     "      --busy-poll   <T>  wake this long before each request is due and spin (0)\n"
+    "      --keep-awake       spin at idle priority on one core per thread, so that none falls asleep\n"
     "      --check            run setup, init and request of the script without any network, and exit\n"
     "  -v, --version          print the version and exit\n"
     "  -h, --help             print this and exit\n"
     "Times: 10 (seconds), 500us, 500ms, 2s, 1m, 1h. See docs/aefm-wrk.md.\n";
 
 enum option_id { CONNECTIONS, DURATION, THREADS, RATE, SCRIPT, HEADER, LATENCY, U_LATENCY, BATCH, TIMEOUT, WARMUP,
-                 JSON, SEED, START_AT, BUSY_POLL, CHECK, VERSION, HELP, OPTION_IDS };
+                 JSON, SEED, START_AT, BUSY_POLL, KEEP_AWAKE, CHECK, VERSION, HELP, OPTION_IDS };
 
 struct option_spec {
     const char *name;
@@ -48,8 +49,9 @@ static const struct option_spec specs[OPTION_IDS] = {
     [BATCH] = {"batch_latency", 'B', false},    [TIMEOUT] = {"timeout", 'T', true},
     [WARMUP] = {"warmup", 0, true},             [JSON] = {"json", 0, true},
     [SEED] = {"seed", 0, true},                 [START_AT] = {"start-at", 0, true},
-    [BUSY_POLL] = {"busy-poll", 0, true},       [CHECK] = {"check", 0, false},
-    [VERSION] = {"version", 'v', false},        [HELP] = {"help", 'h', false},
+    [BUSY_POLL] = {"busy-poll", 0, true},       [KEEP_AWAKE] = {"keep-awake", 0, false},
+    [CHECK] = {"check", 0, false},              [VERSION] = {"version", 'v', false},
+    [HELP] = {"help", 'h', false},
 };
 
 struct parse {
@@ -148,6 +150,7 @@ static bool take(struct parse *p, enum option_id id, const char *value) {
         return parse_uint(value, &o->start_at_ns) ? true : refuse(p, id, "nanoseconds of CLOCK_MONOTONIC", value);
     case LATENCY: o->print_latency = true; break;
     case U_LATENCY: o->print_latency = o->print_uncorrected = true; break;
+    case KEEP_AWAKE: o->keep_awake = true; break;
     case CHECK: o->action = ACTION_CHECK; break;
     case VERSION: o->action = ACTION_VERSION; break;
     case HELP: o->action = ACTION_HELP; break;

@@ -19,6 +19,7 @@ struct options {
     uint64_t warmup_ns;
     uint64_t timeout_ns;
     uint64_t busy_poll_ns;
+    bool keep_awake;
     uint64_t start_at_ns; /* CLOCK_MONOTONIC; 0: as soon as the connections are open */
     bool seeded;
     uint64_t seed;

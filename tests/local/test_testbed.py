@@ -253,10 +253,13 @@ def test_interference_is_gone_after(testbed: LocalTestbed) -> None:
 
 
 def test_interference_is_felt(testbed: LocalTestbed) -> None:
-    """One core of interference raises the median latency of searches by 1.3 x and more."""
+    """The demo's interference, two stressors on the one core, raises the median latency of searches by 1.3 x and more.
+
+    One alone is felt, too, but by how much is the scheduler's choice: services sleep, and sleepers are let in first.
+    """
     drive(testbed, 40, 40)
     quiet_ms = statistics.median(drive(testbed, 120, 40)[3])
-    testbed.ensure_interference((CPU,))
+    testbed.ensure_interference((InterferenceSpec("cpu", 2),))
     disturbed_ms = statistics.median(drive(testbed, 120, 40)[3])
     print(f"p50 {quiet_ms:.1f} ms, with interference {disturbed_ms:.1f} ms: {disturbed_ms / quiet_ms:.2f} x")
     assert disturbed_ms > 1.3 * quiet_ms

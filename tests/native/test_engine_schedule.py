@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 
 Make = Callable[..., Any]
@@ -55,6 +57,24 @@ def test_start_at_is_honoured(serve: Make, wrk: Make) -> None:
     report = wrk("-t1", "-c2", "-R50", "-d1s", "--warmup", "500ms", "--start-at", start, server.url).report
     assert start + 500_000_000 == report["window"]["start_mono_ns"]
     assert start <= server.exchanges[0].arrived_ns < start + 250_000_000
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_cores_are_kept_awake_by_threads_of_idle_priority(serve: Make, wrk: Make, threads: int) -> None:
+    """One thread per core spins while the load runs, never in the way: its policy is SCHED_IDLE, its core one only."""
+    spinning: list[list[set[int]]] = []
+
+    def look(exchange: Any) -> None:
+        (engine,) = psutil.Process().children()
+        tasks = [thread.id for thread in engine.threads()]
+        spinning.append([os.sched_getaffinity(task) for task in tasks if os.sched_getscheduler(task) == os.SCHED_IDLE])
+        exchange.answer()
+
+    report = wrk(f"-t{threads}", "-c3", "-R10", "-d1s", "--keep-awake", serve(look).url).report
+    cores = min(threads, len(os.sched_getaffinity(0)))
+    assert 10 == report["successes"]
+    assert [len(cpus) for cpus in spinning[-1]] == [1] * cores
+    assert len(set().union(*spinning[-1])) == cores
 
 
 def test_a_start_that_has_passed_is_said(serve: Make, wrk: Make) -> None:
