@@ -14,7 +14,7 @@ import pytest
 from pytest_aefm import experiment
 from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.load.scripts import find_script
-from pytest_aefm.model import Case, Trial
+from pytest_aefm.model import AppSpec, Case, Trial
 from pytest_aefm.progress import duration_text
 from pytest_aefm.settings import settings_of
 
@@ -82,20 +82,42 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     metafunc.config.stash.setdefault(_NOTES, {})[where] = chosen.notes
     cases = chosen.cases(confidence=settings.confidence, seed=settings.seed)
     found = _script(metafunc, chosen, settings.testbed or chosen.testbed)
+    app = _app(metafunc, chosen, settings.testbed or chosen.testbed)
     repeats = chosen.repeats
-    return [replace(case, script_path=found, repeats=repeats) for case in cases]
+    return [replace(case, app=app, script_path=found, repeats=repeats) for case in cases]
 
 
 def _script(metafunc: pytest.Metafunc, chosen: experiment.Experiment, testbed: str) -> Path | None:
     """Find the experiment's script: beside it, beside the test, in rootdir, in its ``lua/``, among the bundled."""
     if testbed != "local":  # refused when it is run; until then it can be planned
         return None
-    root = metafunc.config.rootpath
-    beside = [chosen.source.parent] if chosen.source else []
     try:
-        return find_script(chosen.script, [*beside, metafunc.definition.path.parent, root, root / "lua"], "script")
+        folders = [*_folders(metafunc, chosen), metafunc.config.rootpath / "lua"]
+        return find_script(chosen.script, folders, "script")
     except ConfigurationError as error:
         raise chosen.error("script", error.what, error.expected, error.hint) from None
+
+
+def _app(metafunc: pytest.Metafunc, chosen: experiment.Experiment, testbed: str) -> AppSpec:
+    """Find and check the topology file of an application that is one: beside the experiment, the test, in rootdir."""
+    app = chosen.app
+    if testbed != "local" or not app.name.endswith((".yaml", ".yml")):
+        return app
+    from pytest_aefm.mesh.topology import load_topology
+
+    candidates = [folder / app.name for folder in _folders(metafunc, chosen)]
+    for candidate in candidates:
+        if candidate.is_file():
+            load_topology(candidate)
+            return replace(app, name=candidate.stem, topology=str(candidate.resolve()))
+    looked = ", ".join(dict.fromkeys(str(candidate) for candidate in candidates))
+    raise chosen.error("app", f"topology file {app.name!r} not found", f"a file at one of {looked}")
+
+
+def _folders(metafunc: pytest.Metafunc, chosen: experiment.Experiment) -> list[Path]:
+    """Return where an experiment's files are looked up: beside it, beside the test, in rootdir."""
+    beside = [chosen.source.parent] if chosen.source else []
+    return [*beside, metafunc.definition.path.parent, metafunc.config.rootpath]
 
 
 def _path(metafunc: pytest.Metafunc, arguments: tuple[Any, ...], where: str) -> Path:

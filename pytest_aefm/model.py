@@ -47,7 +47,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AppSpec:
-    """The application to deploy; equal specs need no redeployment. The mappings' fields only Kubernetes uses."""
+    """The application to deploy; equal specs need no redeployment.
+
+    ``topology`` is the file of an application of the user's own, for the local testbed; the mappings and what follows
+    them only Kubernetes uses.
+    """
 
     name: str
     replicas: Mapping[str, int] = field(default_factory=dict)
@@ -56,6 +60,7 @@ class AppSpec:
     image: str | None = None
     manifests: str | None = None
     port: int | None = None
+    topology: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,7 @@ class Options(Strict):
     name: Text | None = None
     """The experiment's name; by default the file's or the test's."""
     app: Text | None = None
-    """The application to deploy: hotel."""
+    """The application to deploy: hotel, or the topology file of one of your own."""
     script: Script | None = None
     """The Lua script that makes the requests: hotel/search.lua."""
     rate: Rates | None = None

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_aefm.apps import find_app
+from pytest_aefm.apps import App, find_app
 from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.collectors.prometheus import PrometheusCollector
 from pytest_aefm.errors import AefmError, ConfigurationError, DeploymentError, InterferenceError
@@ -112,7 +112,7 @@ class LocalTestbed:
             ConfigurationError: an application, a number of replicas or an interference that this testbed has not.
             InterferenceError: stress-ng is needed, and missing or too old.
         """
-        find_app(case.app.name)
+        _find(case.app)
         for service, replicas in case.app.replicas.items():
             if replicas > 1:
                 subject = f"app {case.app.name!r}: replicas.{service}"
@@ -275,7 +275,7 @@ class LocalTestbed:
         if self._app is not None:
             old, self._app = self._app, None
             old.stop()
-        topology = load_topology(find_app(app.name).topology_path)
+        topology = load_topology(_find(app).topology_path)
         for attempt in range(_ATTEMPTS):
             known = () if attempt else self._ports.get(app.name, {}).values()
             ports = dict(zip(topology.services, free_ports(len(topology.services), known), strict=True))
@@ -314,7 +314,7 @@ class LocalTestbed:
             app=self._spec.name,
             url=f"http://127.0.0.1:{self._app.entry.port}",
             services=services,
-            description=self._app.topology.description or find_app(self._spec.name).description,
+            description=self._app.topology.description or _find(self._spec).description,
             generation=self._generation,
             details={"testbed": self.kind, "cores": self._cores.as_json(), "calibration": as_json(self._calibration)},
         )
@@ -337,6 +337,11 @@ class LocalTestbed:
         known = error if isinstance(error, kind) else kind(subject, str(error))
         self._failures[key] = known
         return known
+
+
+def _find(app: AppSpec) -> App:
+    """Return the application: of the user's own topology file, or one that comes along."""
+    return App(app.name, Path(app.topology), "") if app.topology else find_app(app.name)
 
 
 def _key(what: str, state: Any) -> str:
