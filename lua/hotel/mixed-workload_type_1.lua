@@ -1,11 +1,12 @@
 -- Hotel reservation, mixed: 60 % search, 39 % recommendation, 0.5 % login, 0.5 % reservation.
--- Reservations change the application's data.
+-- The same requests as those of the scripts beside it, which stand alone so that any wrk2 runs them.
+
+mutates = true -- the reservations; pytest-aefm records how many such loads the application's data has seen
 
 local random, format = math.random, string.format
 
-local function days()
-  local in_day = random(9, 23)
-  return format("inDate=2015-04-%02d&outDate=2015-04-%02d", in_day, random(in_day + 1, 24))
+local function days(in_day, out_day)
+  return format("inDate=2015-04-%02d&outDate=2015-04-%02d", in_day, out_day)
 end
 
 local function place()
@@ -20,22 +21,25 @@ local function user()
 end
 
 local function search()
-  return wrk.format("GET", "/hotels?" .. days() .. "&" .. place())
+  local in_day = random(9, 23)
+  return wrk.format("GET", "/hotels?" .. days(in_day, random(in_day + 1, 24)) .. "&" .. place())
 end
 
 local function recommend()
-  local kinds = { "dis", "rate", "price" }
-  return wrk.format("GET", "/recommendations?require=" .. kinds[random(3)] .. "&" .. place())
+  local dice = random()
+  local by = dice < 0.33 and "dis" or dice < 0.66 and "rate" or "price"
+  return wrk.format("GET", "/recommendations?require=" .. by .. "&" .. place())
 end
 
 local function login()
-  return wrk.format("GET", format("/user?username=%s&password=%s", user()))
+  return wrk.format("POST", format("/user?username=%s&password=%s", user()))
 end
 
 local function reserve()
+  local in_day = random(9, 23)
   local name, password = user()
-  return wrk.format("POST", format("/reservation?%s&%s&hotelId=%d&customerName=%s&username=%s&password=%s&number=1",
-                                   days(), place(), random(1, 80), name, name, password))
+  return wrk.format("POST", format("/reservation?%s&hotelId=%d&customerName=%s&username=%s&password=%s&number=1",
+                                   days(in_day, in_day + random(1, 5)), random(1, 80), name, name, password))
 end
 
 function request()

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pytest_aefm.apps import find_app
 from pytest_aefm.collectors.otlp import decode_store
 from pytest_aefm.collectors.spans import CLIENT, SERVER, Spans
 from pytest_aefm.collectors.traces import analyse
+from pytest_aefm.load.aefm_wrk import AefmWrk
+from pytest_aefm.load.scripts import bundled_folder
 from pytest_aefm.mesh.resolved import ServiceConfig
 from pytest_aefm.mesh.topology import Topology, load_topology
 
@@ -144,6 +147,34 @@ def test_the_smoke_requests_succeed(quiet: Mesh) -> None:
     """Every request that the topology promises answers as promised."""
     for smoke in quiet.topology.smoke:
         assert smoke.expect == request(quiet.entry, smoke.path, smoke.method)[0], smoke.path
+
+
+SERVED = {
+    "search": {"GET /hotels"},
+    "recommendation": {"GET /recommendations"},
+    "login": {"POST /user"},
+    "reserve": {"POST /reservation"},
+    "mixed-workload_type_1": {"GET /hotels", "GET /recommendations", "POST /user", "POST /reservation"},
+}
+"""The entry's endpoints that each script of the hotel asks."""
+
+
+@pytest.mark.parametrize("script", sorted((bundled_folder() / "hotel").glob("*.lua")), ids=lambda path: path.stem)
+def test_every_script_is_served(quiet: Mesh, script: Path) -> None:
+    """All requests of a script succeed, at its own endpoints, and each calls what the topology says."""
+    rate, seconds = (100, 4) if "mixed" in script.stem else (40, 1)
+    options = f"-t1 -c50 -R{rate} -d{seconds}s --timeout 20s --seed 1 --json -".split()
+    command = [AefmWrk.find().program, *options, "-s", script, f"http://127.0.0.1:{quiet.entry}"]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    assert {"success": rate * seconds} == json.loads(done.stdout)["outcomes"]
+    spans = quiet.flush()
+    frontend, served = spans.services.index("frontend"), Counter[str]()
+    for row in np.flatnonzero((spans.service == frontend) & (spans.kind == SERVER)):
+        served[spans.operations[spans.operation[row]]] += 1
+    assert served.keys() == SERVED[script.stem]
+    assert rate * seconds == served.total()
+    expected = {name: quiet.topology.expected_spans("frontend", *name.split()) for name in served}
+    assert sum(count * expected[name] for name, count in served.items()) == len(spans)
 
 
 def test_an_answer_has_the_size_of_the_file(quiet: Mesh) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -141,25 +144,63 @@ def test_a_seed_makes_requests_reproducible(serve: Make, wrk: Make, script: Make
     assert runs[0] != runs[2]
 
 
-def test_hotel_scripts_stay_in_the_value_ranges(serve: Make, wrk: Make) -> None:
-    """Every request of the mixed script is one that the application understands."""
-    server = serve()
-    mixed = ROOT / "lua/hotel/mixed-workload_type_1.lua"
-    wrk("-t1", "-c8", "-R1000", "-d2s", "--seed", 1, "-s", mixed, server.url)
-    day, place = r"2015-04-(09|1\d|2[0-4])", r"lat=3[78]\.\d{4}&lon=-12[12]\.\d{4}"
-    stay = f"inDate={day}&outDate={day}"
-    user = r"customerName=(Cornell_(\d+))&username=\3&password=\4{10}"
-    kinds = {
-        "search": rf"GET /hotels\?{stay}&{place} HTTP/1.1",
-        "recommend": rf"GET /recommendations\?require=(dis|rate|price)&{place} HTTP/1.1",
-        "login": r"GET /user\?username=Cornell_(\d+)&password=\1{10} HTTP/1.1",
-        "reserve": rf"POST /reservation\?{stay}&{place}&hotelId=\d+&{user}&number=1 HTTP/1.1",
+SHARES: dict[str, dict[str, tuple[float, float]]] = {
+    "search": {"search": (1, 1)},
+    "recommendation": {"dis": (0.28, 0.38), "rate": (0.28, 0.38), "price": (0.29, 0.39)},
+    "login": {"login": (1, 1)},
+    "reserve": {"reserve": (1, 1)},
+    "mixed-workload_type_1": {
+        "search": (0.55, 0.65),
+        **dict.fromkeys(("dis", "rate", "price"), (0.1, 0.16)),
+        **dict.fromkeys(("login", "reserve"), (0.0005, 0.02)),
+    },
+}
+"""What each script of the hotel sends: kinds of requests, each with its least and largest share of 2,000."""
+
+
+def kind_of(line: str) -> str:
+    """Return the kind of a hotel's request, once every value in it is found to be one that the application knows."""
+    method, target, _ = line.split(" ")
+    url = urlsplit(target)
+    query = dict(parse_qsl(url.query, strict_parsing=True))
+    place, stay, user = {"lat", "lon"}, {"inDate", "outDate"}, {"username", "password"}
+    wanted = {
+        "/hotels": ("GET", stay | place),
+        "/recommendations": ("GET", place | {"require"}),
+        "/user": ("POST", user),
+        "/reservation": ("POST", stay | user | {"hotelId", "customerName", "number"}),
     }
-    counts = {kind: sum(bool(re.fullmatch(text, line)) for line in server.lines) for kind, text in kinds.items()}
-    assert server.seen == sum(counts.values()) == 2000
-    assert 1100 < counts["search"] < 1300
-    assert 680 < counts["recommend"] < 880
-    assert min(counts["login"], counts["reserve"]) >= 1
+    assert wanted[url.path] == (method, set(query)), line
+    if "lat" in query:
+        assert 37.78 <= float(query["lat"]) <= 38.27, line
+        assert -122.26 <= float(query["lon"]) <= -121.92, line
+    if "inDate" in query:
+        first, last = (date.fromisoformat(query[name]) for name in ("inDate", "outDate"))
+        latest = first + timedelta(5) if url.path == "/reservation" else date(2015, 4, 24)
+        assert date(2015, 4, 9) <= first <= date(2015, 4, 23), line
+        assert first < last <= latest, line
+    if "username" in query:
+        number = query["username"].removeprefix("Cornell_")
+        assert 0 <= int(number) <= 500, line
+        assert number * 10 == query["password"], line
+    if "hotelId" in query:
+        assert 1 <= int(query["hotelId"]) <= 80, line
+        assert (query["username"], "1") == (query["customerName"], query["number"]), line
+    kinds = {"/hotels": "search", "/user": "login", "/reservation": "reserve"}
+    return kinds.get(url.path) or query["require"]
+
+
+@pytest.mark.parametrize("name", HOTEL, ids=lambda path: path.stem)
+def test_hotel_scripts_stay_in_the_value_ranges(serve: Make, wrk: Make, name: Path) -> None:
+    """Every request is one that the application understands, each kind in its share."""
+    server = serve()
+    wrk("-t1", "-c8", "-R2000", "-d1s", "--seed", 1, "-s", name, server.url)
+    counts = Counter(map(kind_of, server.lines))
+    expected = SHARES[name.stem]
+    assert expected.keys() == counts.keys()
+    assert 2000 == counts.total()
+    for kind, (least, most) in expected.items():
+        assert least <= counts[kind] / 2000 <= most, kind
 
 
 ERRORS = {
