@@ -11,14 +11,15 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_aefm.progress import Progress
+from pytest_aefm.progress import Lines, Progress, Status
 from pytest_aefm.recording import CLEANUP, MESSAGE
 from pytest_aefm.settings import Settings, settings_of
 
@@ -47,8 +48,9 @@ class Controller:
         self._cleanup: list[str] = []
         self._problems: list[str] = []
         self._written: list[Path] = []
-        quiet = config.getoption("verbose", 0) < 0 or not config.pluginmanager.has_plugin("terminal")
-        self.progress = Progress(None if quiet or self._settings.plan else os.dup(1))  # capture is suspended here
+        self._fd = _standard_output(config, self._settings)
+        self.progress = _progress(config, self._fd)
+        config.pluginmanager.register(_Curtain(self.progress), "aefm-curtain")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in a message, or what pytest says of a test that has a trial."""
@@ -75,6 +77,7 @@ class Controller:
             noted.message = str(crash.message if crash else report.longrepr)
 
     def _finish(self, key: tuple[str, str | None]) -> None:
+        self.progress.finished(key[0])
         noted = self._outcomes.pop(key, None)
         if noted is None or self._report is None:
             return
@@ -82,7 +85,6 @@ class Controller:
         if attempts:
             message = {"kind": "outcome", "nodeid": key[0], "worker": key[1], "attempt": max(attempts)}
             self._take({**message, "outcome": noted.outcome, "message": noted.message})
-            self.progress.finished(key[0])
 
     def _take(self, message: dict[str, Any]) -> None:
         """Apply one message, in the journal first."""
@@ -97,6 +99,8 @@ class Controller:
                 self._journal.write(start)
         if message["kind"] == "phase":
             self.progress.phase(message)
+        elif message["kind"] == "trial":
+            self.progress.recorded(message["trial"]["nodeid"])
         self._report.apply(message)
         if self._journal is not None:
             with self._journal_problems():
@@ -132,6 +136,7 @@ class Controller:
         del sched
         if self._report is None:
             return
+        self.progress.finished(crashitem)
         contexts = [value for (nodeid, _), value in self._report.running.items() if nodeid == crashitem]
         if contexts:
             from pytest_aefm.report import broken_entry
@@ -182,7 +187,6 @@ class Controller:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table of cases, what is amiss, and where the report lies."""
-        self.progress.close()
         terminalreporter.ensure_newline()
         if self._report is not None and self._report.trials:
             terminalreporter.section("AEFM cases")
@@ -201,8 +205,100 @@ class Controller:
             terminalreporter.write_line(f"report: {shown}  (this run: {self._settings.run_dir})")
 
     def pytest_unconfigure(self) -> None:
-        """Give back what is left open after an early end."""
+        """Give back what is open."""
         self.progress.close()
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class _Curtain:
+    """Has the progress step aside while pytest, or a debugger, writes to the terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._debugging: list[contextlib.ExitStack] = []
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logstart(self) -> Generator[None, None, None]:
+        """Let pytest write of a test that begins."""
+        with self._progress.aside():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
+        """Let pytest write of an outcome; of messages it writes nothing."""
+        with contextlib.nullcontext() if report.when == MESSAGE else self._progress.aside():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logfinish(self) -> Generator[None, None, None]:
+        """Let pytest write of a test that is over."""
+        with self._progress.aside():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
+    def pytest_testnodedown(self) -> Generator[None, None, None]:
+        """Let xdist write of a worker that is gone."""
+        with self._progress.aside():
+            return (yield)
+
+    def pytest_enter_pdb(self) -> None:
+        """Leave the screen to the debugger."""
+        stack = contextlib.ExitStack()
+        stack.enter_context(self._progress.aside())
+        self._debugging.append(stack)
+
+    def pytest_leave_pdb(self) -> None:
+        """Go on."""
+        if self._debugging:
+            self._debugging.pop().close()
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, None, None]:
+        """Tell that what was started is being stopped, and nothing after that: pytest writes its summary."""
+        self._progress.stopping()
+        try:
+            return (yield)
+        finally:
+            self._progress.close()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self) -> None:
+        """Leave the screen to the error."""
+        self._progress.close()
+
+
+def _standard_output(config: pytest.Config, settings: Settings) -> int | None:
+    """Return a descriptor of our own of the real standard output, or None where nothing is to be told."""
+    quiet = config.getoption("verbose", 0) < 0 or not config.pluginmanager.has_plugin("terminal")
+    if quiet or settings.plan:
+        return None
+    try:
+        return os.dup(1)  # capture is suspended while plugins are configured
+    except OSError:  # closed
+        return None
+
+
+def _progress(config: pytest.Config, fd: int | None) -> Progress:
+    """Return the progress with the views that suit: where others write to the terminal during tests, only lines."""
+    if fd is None:
+        return Progress()
+    lines = partial(Lines, fd)
+    others = config.getoption("capture", "no") != "fd" or config.getoption("setupshow", False) or _logs_live(config)
+    if others or not os.isatty(fd) or os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
+        return Progress(lines)
+    colour = config.getoption("color", "auto") != "no" and os.environ.get("PY_COLORS") != "0"
+    return Progress(partial(Status, fd, colour), lines)
+
+
+def _logs_live(config: pytest.Config) -> bool:
+    if config.getoption("log_cli_level", None) is not None:
+        return True
+    try:
+        return bool(config.getini("log_cli"))
+    except (KeyError, ValueError):  # without the logging plugin
+        return False
 
 
 def _outcome_of_call(report: pytest.TestReport) -> str:

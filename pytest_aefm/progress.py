@@ -1,67 +1,148 @@
-"""What is happening now, how far, how long still: one line a phase, written by the controller."""
+"""What is happening now, how far, how long still; told by the controller while tests run."""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import statistics
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["Progress", "duration_text"]
+from pytest_aefm.progress_views import Lines, Running, Snapshot, Status, View, duration_text
 
-_SHORT = frozenset({"check", "interference", "settle", "collect", "judge"})
-"""Phases that are over before a reader could read of them."""
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration as a person would say it: ``45 s``, ``3:20 min``, ``2:05 h``."""
-    seconds = max(0, round(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60}:{seconds % 60:02} min"
-    return f"{seconds // 3600}:{seconds % 3600 // 60:02} h"
+__all__ = ["Lines", "Progress", "Status", "View", "duration_text"]
 
 
 class Progress:
-    """Writes to the file descriptor ``fd`` (a duplicate of the real standard output), or nowhere if it is None."""
+    """Follows the messages of a run, and has a view tell of them: at each phase, and as time goes on.
 
-    def __init__(self, fd: int | None) -> None:
-        self._fd = fd
-        self._finished_s = 0.0
-        self._estimates: dict[str, float] = {}
+    ``views`` make one when it is first needed: the first, and where a view fails, the next.
+    """
+
+    def __init__(self, *views: Callable[[], View], clock: Callable[[], float] = time.monotonic) -> None:
+        self._views, self._clock = list(views), clock
+        self._view: View | None = None
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._aside = 0
+        self._running: dict[str | None, Running] = {}
         self._numbers: dict[str, int] = {}
-        self._app = ""
+        self._done: dict[str, float] = {}
+        self._overheads: list[float] = []
+        self._total, self._total_s = 0, 0.0
+        self._began: float | None = None
 
     def phase(self, message: Mapping[str, Any]) -> None:
-        """Tell of a phase that begins."""
-        name = message["nodeid"].rpartition("::")[2]
-        number = self._numbers.setdefault(message["nodeid"], len(self._numbers) + 1)
-        self._estimates[message["nodeid"]] = message["estimate_s"]
-        deployed, self._app = self._app, message["app"]
-        if message["phase"] in _SHORT or (message["phase"] == "application" and deployed == self._app):
-            return
-        expected = f" {duration_text(message['expected_s'])}" if message["expected_s"] else ""
-        left = duration_text(message["total_s"] - self._finished_s)
-        worker = f"[{message['worker']}] " if message.get("worker") else ""
-        clock = time.strftime("%H:%M:%S")
-        self._write(
-            f"\n  {clock} {worker}{number}/{message['total']} {name}: {message['phase']}{expected}, about {left} left"
-        )
+        """Take in that a phase begins."""
+        with self._lock:
+            now, nodeid, worker = self._clock(), message["nodeid"], message.get("worker")
+            self._began = now if self._began is None else self._began
+            self._total, self._total_s = message["total"], message["total_s"]
+            self._done.pop(nodeid, None)  # it is tried again
+            number = self._numbers.setdefault(nodeid, len(self._numbers) + 1)
+            case = self._running.get(worker)
+            if case is None or case.nodeid != nodeid:
+                place = f"{number}/{message['total']} {nodeid.rpartition('::')[2]}"
+                label = f"[{worker}] {place}" if worker else place
+                warmup_s = message.get("warmup_s", 0.0)
+                case = Running(nodeid, worker, label, message["app"], message["estimate_s"], warmup_s)
+                self._running[worker] = case
+            self._enter(case, message["phase"], message["expected_s"])
+            self._show(case)
+            if self._thread is None and self._views:
+                self._thread = threading.Thread(target=self._tick, name="aefm-progress", daemon=True)
+                self._thread.start()
+
+    def recorded(self, nodeid: str) -> None:
+        """Take in that a case has its trial: what follows is its test's own end."""
+        with self._lock:
+            for case in self._running.values():
+                if case.nodeid == nodeid:
+                    self._enter(case, "end")
 
     def finished(self, nodeid: str) -> None:
-        """Take a finished case off the time that is left."""
-        self._finished_s += self._estimates.pop(nodeid, 0.0)
+        """Take in that a case's test is over, and learn from how long it took."""
+        with self._lock:
+            for worker, case in list(self._running.items()):
+                if case.nodeid == nodeid:
+                    del self._running[worker]
+                    self._done[nodeid] = case.estimate_s
+                    if case.started is not None:
+                        self._overheads.append(self._clock() - case.started - case.estimate_s)
+
+    def stopping(self) -> None:
+        """Take in that the session ends, with or without its cases."""
+        with self._lock:
+            self._running.clear()
+            if self._began is not None:
+                self._running[None] = last = Running("", None, "", "", 0.0, 0.0)
+                self._total = 0
+                self._enter(last, "stop")
+
+    def left_s(self) -> float | None:
+        """Return how long the rest will take: the plan's estimates, each with what finished cases took in excess."""
+        if not self._total:
+            return None
+        # The median, in which the plan counts as two cases: one deployment says little of the cases that find it there.
+        excess = statistics.median([0.0, 0.0, *self._overheads])
+        left = self._total_s - sum(self._done.values()) + excess * (self._total - len(self._done))
+        for case in self._running.values():
+            if case.started is not None:
+                left -= min(self._clock() - case.started, max(0.0, case.estimate_s + excess))
+        return max(0.0, left)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave the screen to others meanwhile."""
+        with self._lock:
+            self._aside += 1
+            if self._view is not None:
+                self._attempt(lambda view: view.hide())
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._aside -= 1
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        """Tell nothing more."""
+        self._ended.set()
+        with self._lock:
+            if self._view is not None:
+                self._attempt(lambda view: view.hide())
+            self._views.clear()
+            self._view = None
 
-    def _write(self, text: str) -> None:
-        if self._fd is not None:
+    def _enter(self, case: Running, phase: str, expected_s: float = 0.0) -> None:
+        case.phase, case.expected_s, case.since, case.told = phase, expected_s, self._clock(), None
+        if case.started is None and not case.waits:
+            case.started = case.since
+
+    def _tick(self) -> None:
+        while not self._ended.wait(self._view.interval_s if self._view else 1.0):
+            with self._lock:
+                if self._running:
+                    self._show(None)
+
+    def _show(self, changed: Running | None) -> None:
+        if self._aside or self._began is None:
+            return
+        now = self._clock()
+        seen = Snapshot(now, list(self._running.values()), now - self._began, self.left_s())
+        self._attempt(lambda view: view.show(seen, changed))
+
+    def _attempt(self, act: Callable[[View], None]) -> None:
+        """Have the view do something; what goes wrong there must not break an experiment."""
+        while self._views:
             try:
-                os.write(self._fd, (text + " ").encode())
-            except OSError:  # a closed pipe must not break an experiment
-                self._fd = None
+                self._view = self._view or self._views[0]()
+                act(self._view)
+            except BlockingIOError:  # a reader that does not keep up misses something
+                return
+            except Exception:
+                self._view = None
+                del self._views[0]
+            else:
+                return

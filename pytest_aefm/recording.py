@@ -113,6 +113,7 @@ def tell_phase(item: pytest.Item, name: str, expected_s: float) -> None:
         "attempt": state.attempt,
         "phase": name,
         "expected_s": expected_s,
+        "warmup_s": state.case.load.warmup_s,
         "estimate_s": state.estimate_s,
         "total": state.total,
         "total_s": state.total_s,

@@ -119,14 +119,6 @@ def test_table_shows_every_case(folder: ExperimentFolder) -> None:
     )
 
 
-def test_progress_tells_of_phases(folder: ExperimentFolder) -> None:
-    """A long run says what is happening, how far it is and how long still; -q is quiet."""
-    folder.test("rate=[150, 200]")
-    loud, quiet = folder.run(subprocess=True), folder.run("-q", subprocess=True)
-    loud.stdout.re_match_lines([r"  \d\d:\d\d:\d\d 1/2 test_it\[.*\]: load \d+ s, about \d+ s left ?\.?"])
-    assert "left" not in quiet.stdout.str()
-
-
 @pytest.mark.parametrize("without", [(), ("-p", "no:terminal"), ("-p", "no:cacheprovider"), ("-p", "no:xdist")])
 def test_inert_without_experiments(tmp_path: Path, without: tuple[str, ...]) -> None:
     """In a project that does not use it the plugin leaves no file and changes no outcome."""
