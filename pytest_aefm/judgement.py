@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pytest_aefm.model import CheckResult, Dose, Finding, LoadResult, Verdict, Window
 from pytest_aefm.slo import SLO, Metrics, SLOResult, check
@@ -17,8 +18,11 @@ _CLOCK_STEP_S = 0.010
 
 
 def load_checks(load: LoadResult) -> tuple[CheckResult, ...]:
-    """Return the self-checks of a load run; what the driver cannot know has no check."""
-    checks = []
+    """Return the self-checks of a load run; what the driver cannot know is not judged, and says so if it says why."""
+    checks = [
+        CheckResult(name, True, message=f"{name}: not known, not judged: {reason}")
+        for name, reason in load.unknown.items()
+    ]
     if load.interrupted:
         checks.append(CheckResult("load complete", False, message="the load run was interrupted"))
     if load.pacer_lag is not None and load.pacer_lag.count:
@@ -69,10 +73,19 @@ def dose_checks(doses: Iterable[Dose]) -> tuple[CheckResult, ...]:
     )
 
 
-def judge_slos(slos: Iterable[SLO], metrics: Metrics, confidence: float) -> tuple[SLOResult, ...]:
-    """Decide every SLO: errors and goodput first, latency after them."""
-    order = {"goodput": 0, "error_rate": 1, "restarts": 2}
-    return tuple(check(slo, metrics, confidence) for slo in sorted(slos, key=lambda slo: order.get(slo.name, 3)))
+def judge_slos(
+    slos: Iterable[SLO], metrics: Metrics, confidence: float, unknown: Mapping[str, str] | None = None
+) -> tuple[SLOResult, ...]:
+    """Decide every SLO: errors and goodput first, latency after them.
+
+    ``unknown`` maps a metric (``latency``, ``error_rate``) that the driver cannot tell to the reason.
+    """
+    order, reasons, results = {"goodput": 0, "error_rate": 1, "restarts": 2}, unknown or {}, []
+    for slo in sorted(slos, key=lambda slo: order.get(slo.name, 3)):
+        result = check(slo, metrics, confidence)
+        reason = reasons.get(slo.source.partition("{")[0])
+        results.append(replace(result, reason=reason) if result.verdict == "no_data" and reason else result)
+    return tuple(results)
 
 
 def findings_of(

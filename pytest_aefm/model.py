@@ -65,13 +65,17 @@ class AppSpec:
 
 @dataclass(frozen=True, slots=True)
 class InterferenceSpec:
-    """A disturbance: ``count`` stressors per node, each of ``cpu_size`` cores and ``mem_size`` bytes."""
+    """A disturbance: ``count`` stressors per node, each of ``cpu_size`` cores and ``mem_size`` bytes.
+
+    ``throughput`` is that of one network stream; with ``dram`` a memory bandwidth's arrays outgrow every cache.
+    """
 
     kind: str
     count: int
     cpu_size: float = 1.0
     mem_size: int = 200 * 2**20
     throughput: str | None = None
+    dram: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,9 @@ class LoadResult:
 
     ``offered`` = scheduled, ``sent`` = put on the wire, ``attempted`` = sent + connect errors, ``achieved`` =
     completed with an answer. ``outcomes`` counts sum to ``offered``; ``latency`` is per outcome, from the
-    intended send time. ``backlog`` is the wait of requests that found no free connection.
+    intended send time, and lacks an outcome that was counted where its latencies are not known. ``backlog`` is the
+    wait of requests that found no free connection. ``unknown`` maps what the driver cannot tell (a metric such as
+    ``latency``, a self-check such as ``pacer lag p99``) to the reason.
     """
 
     driver: str
@@ -147,8 +153,8 @@ class LoadResult:
     window: Window
     drain_s: float
     offered: int
-    sent: int
-    attempted: int
+    sent: int | None
+    attempted: int | None
     achieved: int
     outcomes: Mapping[str, int]
     latency: Mapping[str, LatencyHistogram]
@@ -162,6 +168,7 @@ class LoadResult:
     threads_cpu: tuple[float, ...] = ()
     clock_step_s: float | None = None
     interrupted: bool = False
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def successes(self) -> int:
@@ -175,7 +182,7 @@ class LoadResult:
 
     @property
     def error_rate(self) -> float:
-        """Failures of all kinds / attempted, NaN where nothing was attempted."""
+        """Failures of all kinds / attempted, NaN where nothing was attempted or that is not known."""
         failures = sum(count for name, count in self.outcomes.items() if name not in ("success", "unsent"))
         return failures / self.attempted if self.attempted else float("nan")
 
@@ -191,8 +198,14 @@ class LoadResult:
         waiting = self.backlog_at_end > max(1, 0.01 * self.offered)
         return waiting and self.backlog_quarters[3] > self.backlog_quarters[1]
 
-    def observed_latency(self, outcome: str | None = None) -> Latency:
-        """Return the latencies that ``pNN`` (successes, with lower bounds) or ``pNN{outcome=...}`` speaks of."""
+    def observed_latency(self, outcome: str | None = None) -> Latency | None:
+        """Return the latencies that ``pNN`` (successes, with lower bounds) or ``pNN{outcome=...}`` speaks of.
+
+        None where one of these outcomes was counted, and its latencies are not known.
+        """
+        concerned = ("success", *LOWER_BOUNDS) if outcome is None else (outcome,)
+        if any(self.outcomes.get(name) and name not in self.latency for name in concerned):
+            return None
         empty = LatencyHistogram()
         if outcome in LOWER_BOUNDS:
             return Latency(empty, self.latency.get(str(outcome), empty))
@@ -204,13 +217,13 @@ class LoadResult:
         return Latency(self.latency.get("success", empty), bounds)
 
     def metrics(self) -> dict[str, float | Latency | LatencyHistogram]:
-        """Return what SLOs can ask of the load."""
-        return {
+        """Return what SLOs can ask of the load; latencies that are not known are left out."""
+        latencies = {
             "latency": self.observed_latency(),
             **{f"latency{{outcome={name}}}": self.observed_latency(name) for name in OUTCOMES},
-            "goodput": self.goodput,
-            "error_rate": self.error_rate,
         }
+        known = {name: latency for name, latency in latencies.items() if latency is not None}
+        return {**known, "goodput": self.goodput, "error_rate": self.error_rate}
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ def trial_entry(trial: Trial, *, nodeid: str, worker: str | None = None) -> dict
         "checks": trial.checks,
         "interference": [
             {"kind": spec.kind, "count": spec.count, "cpu_size": spec.cpu_size, "mem_size": spec.mem_size}
+            | ({"throughput": spec.throughput} if spec.throughput else {})
+            | ({"dram": True} if spec.dram else {})
             for spec in case.interference
         ],
         "doses": trial.doses,
@@ -125,6 +127,7 @@ def _load_entry(load: LoadResult, case: Case) -> dict[str, Any]:
         "clock_step_s": load.clock_step_s,
         "drain_s": load.drain_s,
         "interrupted": load.interrupted,
+        "unknown": load.unknown,
     }
 
 

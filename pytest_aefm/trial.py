@@ -270,7 +270,7 @@ def _judge(
     if "testbed" not in seen:
         reason = f"the testbed's own counters could not be read: {states['testbed'].get('reason', '')}"
         missing |= dict.fromkeys(("cpu", "cpu_cores", "memory", "restarts"), reason)
-    slos = judge_slos(trial.case.slos, metrics, confidence)
+    slos = judge_slos(trial.case.slos, metrics, confidence, load.unknown)
     findings = findings_of(checks, slos, missing, load.overloaded)
     return replace(
         trial,
@@ -290,7 +290,7 @@ def _numbers(load: LoadResult, metrics: Mapping[str, float | Latency | LatencyHi
     """Return the metrics as plain numbers: percentiles in ms, shares of 1, cores, bytes, counts."""
     latency = load.observed_latency()
     numbers: dict[str, Any] = {"goodput": load.goodput, "error_rate": load.error_rate}
-    if latency.count:
+    if latency is not None and latency.count:
         numbers |= {f"p{q:g}": round(latency.percentile_ms(q), 3) for q in (50, 90, 95, 99, 99.9)}
         everything = latency.exact.merge(latency.at_least)
         numbers |= {"mean": round(everything.mean_us / 1e3, 3), "max": round(everything.max_us / 1e3, 3)}

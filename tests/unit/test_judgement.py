@@ -71,6 +71,33 @@ def test_what_a_driver_cannot_know_has_no_check() -> None:
     assert () == load_checks(blind)
 
 
+def test_a_driver_may_say_what_it_cannot_know_and_why() -> None:
+    """Such a self-check is listed as not judged, with the reason and without a figure."""
+    (check,) = load_checks(load(pacer_lag=None, threads_cpu=(), open_failures=None, clock_step_s=None,
+                                connections_reached=None, unknown={"pacer lag p99": "wrk2 does not tell"}))  # fmt: skip
+    assert (True, None) == (check.ok, check.observed)
+    assert "not judged: wrk2 does not tell" in check.message
+
+
+def test_latencies_that_are_not_known_are_no_data() -> None:
+    """An outcome that was counted, and whose latencies are not known, decides nothing: neither passed nor violated."""
+    mixed = load(
+        outcomes={"success": 190, "5xx": 10},
+        latency={"answered": LatencyHistogram.of([10_000.0] * 200)},
+        unknown={"latency": "not by outcome"},
+    )
+    slos = [parse("p95 < 1s"), parse("max < 1s"), parse("p50{outcome=5xx} < 1s"), parse("p50{outcome=4xx} < 1s")]
+    results = judge_slos(slos, mixed.metrics(), 0.95, mixed.unknown)
+    assert ["no_data", "no_data", "no_data", "passed"] == [result.verdict for result in results]
+    assert ["not by outcome"] * 3 == [result.reason for result in results[:3]]
+
+
+def test_an_error_rate_without_attempts_is_no_data() -> None:
+    """Where it is not known how many requests were attempted, the error rate is not judged."""
+    (result,) = judge_slos([parse("error_rate < 1%")], load(attempted=None, sent=None).metrics(), 0.95)
+    assert "no_data" == result.verdict
+
+
 def test_growing_backlog_is_overload_not_invalid() -> None:
     """Requests that wait for a connection are the system's failure: overloaded, and all self-checks hold."""
     flooded = load(backlog_quarters=(2.0, 10.0, 20.0, 30.0), backlog_at_end=35)
