@@ -1,6 +1,6 @@
 # `make` or `make help` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test native-test test-packaging lint format clean
+.PHONY: help setup demo test native-test test-packaging test-oldest test-neighbours lint format clean
 
 PYTEST := .venv/bin/pytest
 NATIVE_BUILD := build/sanitized
@@ -18,7 +18,7 @@ demo: setup ## Run the experiments of the hotel's search on this machine.
 	$(PYTEST) experiments/ -k search
 
 test: setup ## Run the tests that need nothing but this machine.
-	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) tests --ignore=tests/cluster --ignore=tests/packaging
+	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) tests --ignore=tests/cluster --ignore=tests/packaging --ignore=tests/neighbours
 
 native-test: setup ## Run the tests of the C code under AddressSanitizer and UndefinedBehaviorSanitizer.
 	$(CMAKE) -S . -B $(NATIVE_BUILD) -DAEFM_TESTS=ON -DAEFM_SANITIZE=ON -DAEFM_WERROR=ON --log-level=WARNING
@@ -27,6 +27,14 @@ native-test: setup ## Run the tests of the C code under AddressSanitizer and Und
 
 test-packaging: setup ## Build and install the project in every way there is; needs a package index.
 	$(PYTEST) tests/packaging
+
+test-oldest: setup ## Run the plugin's tests on the oldest pytest and xdist that are admitted; needs a package index.
+	tools/environment.sh oldest pytest==8.2.0 pytest-xdist==3.6.1
+	build/environments/oldest/bin/python -m pytest tests/plugin
+
+test-neighbours: setup ## Run small experiments beside other plugins of pytest; needs a package index.
+	tools/environment.sh neighbours pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-metadata jinja2 markupsafe
+	build/environments/neighbours/bin/python -m pytest -p no:randomly tests/neighbours
 
 lint: setup ## Check style, types and the direction of imports.
 	.venv/bin/ruff check

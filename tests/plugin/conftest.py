@@ -31,7 +31,7 @@ def aefm_testbed(request):
 # In a checkout the project is installed editable, whose import hook pytest meets in vain.
 _INI = """
 [pytest]
-filterwarnings = ignore:Module already imported so cannot be rewritten; _editable:pytest.PytestAssertRewriteWarning
+filterwarnings = ignore:Module already imported so cannot be rewritten. _editable:pytest.PytestAssertRewriteWarning
 """
 _TEST = """
 import pytest
