@@ -1,6 +1,6 @@
 # `make` or `make help` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test native-test test-packaging test-oldest test-neighbours lint format clean
+.PHONY: help setup demo test native-test test-packaging test-oldest test-neighbours lint format docs clean
 
 PYTEST := .venv/bin/pytest
 NATIVE_BUILD := build/sanitized
@@ -45,6 +45,9 @@ lint: setup ## Check style, types and the direction of imports.
 format: setup ## Write the code as the formatter has it.
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+docs: setup ## Write the reference pages of docs/ from the code.
+	.venv/bin/python tools/reference.py
 
 clean: ## Remove what was built and what runs left; `rm -r .tools` removes the fetched Prometheus, too.
 	rm -rf .venv build dist .aefm aefm-report.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

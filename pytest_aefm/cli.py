@@ -11,11 +11,11 @@ from pathlib import Path
 from pytest_aefm import __version__
 from pytest_aefm.errors import AefmError
 
-__all__ = ["main"]
+__all__ = ["command_parser", "main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit status: 0, or 1 after printing what is wrong (doctor: what is bad)."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="aefm", description="Microservice performance experiments (pytest-aefm).")
     parser.add_argument("--version", action="version", version=f"pytest-aefm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -24,7 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.add_argument("--output", type=Path, metavar="FILE", help="where to write it (default: standard output)")
     commands.add_parser("schema", help="print the JSON Schema of an experiment's YAML, for editors")
     commands.add_parser("doctor", help="say what would make trials broken or invalid here, and what mends it")
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, or 1 after printing what is wrong (doctor: what is bad)."""
+    chosen = command_parser().parse_args(arguments)
     try:
         if chosen.command == "report":
             _report(chosen.from_journal, chosen.output)

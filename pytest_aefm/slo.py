@@ -45,17 +45,17 @@ OUTCOMES = (
     "unsent",
 )
 
-# name -> (unit, takes a service: never | may | must)
-_METRICS: dict[str, tuple[str, str]] = {
-    "max": ("ms", "never"),
-    "mean": ("ms", "never"),
-    "goodput": ("share", "never"),
-    "error_rate": ("share", "never"),
-    "restarts": ("count", "may"),
-    "cpu": ("share", "must"),
-    "cpu_cores": ("cores", "must"),
-    "memory": ("bytes", "must"),
-    "self_time": ("ms", "must"),
+# name -> (unit, takes a service: never | may | must, meaning)
+_METRICS: dict[str, tuple[str, str, str]] = {
+    "max": ("ms", "never", "longest latency of successes"),
+    "mean": ("ms", "never", "mean latency of successes"),
+    "goodput": ("share", "never", "successes / offered"),
+    "error_rate": ("share", "never", "failures of all kinds / attempted"),
+    "restarts": ("count", "may", "services that ended in the window, all of them or one"),
+    "cpu": ("share", "must", "CPU that a service used, of its limit"),
+    "cpu_cores": ("cores", "must", "cores that a service used, mean over the window"),
+    "memory": ("bytes", "must", "resident memory of a service, at that edge of the window where it was larger"),
+    "self_time": ("ms", "must", "a service's own time per request, from traces; a percentile of it"),
 }
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": le, ">=": ge, "==": eq, "!=": ne, "<": lt, ">": gt,

@@ -1,0 +1,22 @@
+"""Whoever follows a page gets what it shows: every file is written, every command run, in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.docs.conftest import Reader
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+HOW_TO = sorted((DOCS / "how-to").glob("[a-z]*.md"))
+PAGES = [ROOT / "README.md", DOCS / "tutorial.md", DOCS / "experiments.md", *HOW_TO]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page_can_be_followed(reader: Reader, page: Path) -> None:
+    """The page's files and commands work as written, in an empty folder, and print what is shown."""
+    assert reader.follow(page)
