@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -191,7 +192,8 @@ class Controller:
         if self._report is not None and self._report.trials:
             terminalreporter.section("AEFM cases")
             verbose = self._config.getoption("verbose") > 0
-            for line, colour in table_lines(self._report.trials, verbose):
+            width = shutil.get_terminal_size().columns if terminalreporter.isatty else None  # no limit in a file
+            for line, colour in table_lines(self._report.trials, verbose, width):
                 terminalreporter.write_line(line, **colour)
         for title, lines in (("AEFM cleanup", self._cleanup), ("AEFM problems", self._problems)):
             if lines:
@@ -312,8 +314,13 @@ def _outcome_of_call(report: pytest.TestReport) -> str:
 _MOST_ROWS = 40
 
 
-def table_lines(trials: Iterable[dict[str, Any]], verbose: bool) -> list[tuple[str, dict[str, bool]]]:
-    """Return the table's lines with their colours: every non-pass, and at most 40 others without ``-v``."""
+def table_lines(
+    trials: Iterable[dict[str, Any]], verbose: bool, width: int | None = None
+) -> list[tuple[str, dict[str, bool]]]:
+    """Return the table's lines with their colours: every non-pass, and at most 40 others without ``-v``.
+
+    Where it is wider than ``width``, columns go whose values the case's id holds, too; then long ids are cut.
+    """
     from pytest_aefm.report import table_rows
 
     entries = list(trials)
@@ -324,22 +331,41 @@ def table_lines(trials: Iterable[dict[str, Any]], verbose: bool) -> list[tuple[s
         others += passed
         if not passed or verbose or others <= _MOST_ROWS:
             kept.append((entry["verdict"], row))
-    widths = [max(len(row[column]) for row in [head, *(row for _, row in kept)]) for column in range(len(head))]
+    shown = _fit([head, *(row for _, row in kept)], width)
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    numeric = {"rate", "p50", "p99", "goodput"}
 
-    def line(row: tuple[str, ...]) -> str:
-        numeric = {1, 3, 4, 5}
-        cells = [
-            cell.rjust(width) if i in numeric else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "  ".join(cells).rstrip()
+    def line(row: Sequence[str]) -> str:
+        cells = zip(shown[0], row, widths, strict=True)
+        return "  ".join(cell.rjust(w) if name in numeric else cell.ljust(w) for name, cell, w in cells).rstrip()
 
     colours = {"passed": {"green": True}, "inconclusive": {"yellow": True}}
-    lines: list[tuple[str, dict[str, bool]]] = [(line(head), {"bold": True})]
-    lines += [(line(row), colours.get(verdict, {"red": True})) for verdict, row in kept]
+    lines: list[tuple[str, dict[str, bool]]] = [(line(shown[0]), {"bold": True})]
+    for (verdict, _), cells in zip(kept, shown[1:], strict=True):
+        lines.append((line(cells), colours.get(verdict, {"red": True})))
     if len(kept) < len(rows):
         lines.append((f"... and {len(rows) - len(kept)} more that passed (-v shows them)", {}))
     return lines
+
+
+def _fit(rows: Sequence[Sequence[str]], width: int | None) -> list[list[str]]:
+    """Return the rows as they fit into ``width``."""
+    fitted = [list(row) for row in rows]
+
+    def excess() -> int:
+        columns = list(zip(*fitted, strict=True))
+        return 0 if width is None else sum(max(map(len, column)) for column in columns) + 2 * len(columns) - 2 - width
+
+    for name in ("interference", "rate"):
+        if excess() > 0:
+            place = fitted[0].index(name)
+            for row in fitted:
+                del row[place]
+    if (most := max(len(row[0]) for row in fitted) - excess()) >= 12:
+        for row in fitted:
+            if len(row[0]) > most:  # the beginning says which test, the end which case
+                row[0] = f"{row[0][: most // 3]}...{row[0][len(row[0]) - most + most // 3 + 3 :]}"
+    return fitted
 
 
 def run_facts(config: pytest.Config, settings: Settings) -> dict[str, Any]:
