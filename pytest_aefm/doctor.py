@@ -55,7 +55,7 @@ def _versions() -> Iterator[Diagnosis]:
 
 
 def _tools() -> Iterator[Diagnosis]:
-    from pytest_aefm.interference import find_stress_ng
+    from pytest_aefm.interference import find_iperf3, find_stress_ng
     from pytest_aefm.load.aefm_wrk import AefmWrk
     from pytest_aefm.testbeds.local_prometheus import find_prometheus
 
@@ -63,11 +63,15 @@ def _tools() -> Iterator[Diagnosis]:
         yield Diagnosis("aefm-wrk", "ok", str(AefmWrk.find().program))
     except AefmError as error:
         yield Diagnosis("aefm-wrk", "bad", f"{error.what}: no case can run", error.hint or "")
-    try:
-        stress_ng = find_stress_ng()
-        yield Diagnosis("stress-ng", "ok", f"{stress_ng.version} at {stress_ng.program}")
-    except AefmError as error:
-        yield Diagnosis("stress-ng", "bad", f"{error.what}: cases with interference are broken", error.hint or "")
+    for name, find, what in (
+        ("stress-ng", find_stress_ng, "interference"),
+        ("iperf3", find_iperf3, "network interference"),
+    ):
+        try:
+            tool = find()
+            yield Diagnosis(name, "ok", f"{tool.version} at {tool.program}")
+        except AefmError as error:
+            yield Diagnosis(name, "bad", f"{error.what}: cases with {what} are broken", error.hint or "")
     prometheus = find_prometheus()
     if prometheus:
         yield Diagnosis("prometheus", "ok", str(prometheus))

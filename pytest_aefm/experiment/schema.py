@@ -88,6 +88,13 @@ class InterferenceConfig(Strict):
     """Bits per second of one iperf3 stream: 100M. For network only."""
 
 
+class BandwidthConfig(InterferenceConfig):
+    """The size of one stressor of the memory's bandwidth."""
+
+    dram: Flag | None = None
+    """Whether its arrays outgrow the last-level cache; by default they take 50 MB."""
+
+
 class Interference(Strict):
     """The size of the stressors of each kind."""
 
@@ -95,7 +102,7 @@ class Interference(Strict):
     """Stressors of the processor."""
     mem_capacity: InterferenceConfig | None = None
     """Stressors of the memory's size."""
-    mem_bandwidth: InterferenceConfig | None = None
+    mem_bandwidth: BandwidthConfig | None = None
     """Stressors of the memory's bandwidth."""
     network: InterferenceConfig | None = None
     """Streams between nodes."""
@@ -249,6 +256,13 @@ class InterferenceFactor(Strict):
     """Stressors per node."""
 
 
+class BandwidthFactor(InterferenceFactor):
+    """Interference on the memory's bandwidth, and its levels."""
+
+    configs: BandwidthConfig | None = None
+    """The size of one stressor."""
+
+
 class Interferences(Strict):
     """Kinds of interference."""
 
@@ -256,7 +270,7 @@ class Interferences(Strict):
     """Interference on the processor."""
     mem_capacity: InterferenceFactor | None = None
     """Interference on the memory's size."""
-    mem_bandwidth: InterferenceFactor | None = None
+    mem_bandwidth: BandwidthFactor | None = None
     """Interference on the memory's bandwidth."""
     network: InterferenceFactor | None = None
     """Interference on the network."""

@@ -18,7 +18,7 @@ from pytest_aefm.apps import App, find_app
 from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.collectors.prometheus import PrometheusCollector
 from pytest_aefm.errors import AefmError, ConfigurationError, DeploymentError, InterferenceError
-from pytest_aefm.interference import StressNg, check, find_stress_ng, plan
+from pytest_aefm.interference import Host, Tool, check, filling_s, find_iperf3, find_stress_ng, plan, program_of, unfit
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.mesh.calibrate import Calibration, calibrate
 from pytest_aefm.mesh.topology import load_topology
@@ -31,11 +31,12 @@ from pytest_aefm.testbeds.local_marks import Mark, observations, take_mark
 from pytest_aefm.testbeds.local_settle import Settling
 from pytest_aefm.testbeds.local_stressors import BACKSTOP_S, Stressors
 from pytest_aefm.testbeds.local_watch import Watch
-from pytest_aefm.testbeds.machine import CorePlan, machine_facts, plan_cores
+from pytest_aefm.testbeds.machine import CorePlan, cache_bytes, machine_facts, memory_room_bytes, plan_cores
 
 __all__ = ["LocalTestbed"]
 
 _NICE = 10
+_FINDERS = {"stress-ng": find_stress_ng, "iperf3": find_iperf3}
 _ATTEMPTS = 3  # to find ports that nobody takes meanwhile
 
 
@@ -63,7 +64,8 @@ class LocalTestbed:
         self._supervisor: Supervisor | None = None
         self._watch: Watch | None = None
         self._stressors: Stressors | None = None
-        self._stress_ng: StressNg | None = None
+        self._tools: dict[str, Tool] = {}
+        self._cache_bytes, self._network_port = cache_bytes(), 0
         self._calibration: Calibration | None = None
         self._app: LocalApp | None = None
         self._spec: AppSpec | None = None
@@ -92,15 +94,17 @@ class LocalTestbed:
 
     def describe(self) -> Mapping[str, Any]:
         """Return the facts of the machine, who runs where, and which tools take part."""
-        try:
-            stress_ng = self._find_stress_ng().version
-        except InterferenceError as error:
-            stress_ng = str(error)
+        tools: dict[str, str] = {}
+        for name in _FINDERS:
+            try:
+                tools[name.replace("-", "_")] = self._tool(name).version
+            except InterferenceError as error:
+                tools[name.replace("-", "_")] = str(error)
         return {
             "kind": self.kind,
             "machine": self._facts,
             "cores": self._cores.as_json(),
-            "stress_ng": stress_ng,
+            **tools,
             "calibration": as_json(self._calibration),
             **(self._watch.describe() if self._watch else {}),
         }
@@ -110,7 +114,7 @@ class LocalTestbed:
 
         Raises:
             ConfigurationError: an application, a number of replicas or an interference that this testbed has not.
-            InterferenceError: stress-ng is needed, and missing or too old.
+            InterferenceError: stress-ng or iperf3 is needed, and missing or too old; or the dose does not fit.
         """
         _find(case.app)
         for service, replicas in case.app.replicas.items():
@@ -119,9 +123,13 @@ class LocalTestbed:
                 what = f"{replicas} replicas are not available on the local testbed"
                 raise ConfigurationError(subject, what, "1: it runs one process per service")
         for spec in case.interference:
-            check(spec)
-        if any(spec.count for spec in case.interference):
-            self._find_stress_ng()
+            check(spec, self._cache_bytes)
+        for spec in _active(case.interference):
+            self._tool(program_of(spec))
+        held = self._stressors.held_bytes if self._stressors else 0  # given back, or a part of this dose
+        misfit = unfit(case.interference, memory_room_bytes() + held, self._cache_bytes)
+        if misfit:
+            raise InterferenceError("interference", misfit, None, "lower the level or mem_size")
 
     def ensure_app(self, app: AppSpec) -> Deployment:
         """Converge to a healthy deployment; see :class:`pytest_aefm.testbeds.Testbed`.
@@ -145,11 +153,13 @@ class LocalTestbed:
         supervisor = self.supervisor
         if self._stressors is None:
             self._stressors = Stressors(supervisor, self._run_dir / "interference", self._cores.services)
-        active = tuple(spec for spec in specs if spec.count)
+        active = _active(specs)
         try:
-            wanted = plan(active, self._find_stress_ng().program, BACKSTOP_S) if active else ()
-            self._stressors.converge(wanted)
+            wanted = plan(active, self._host(active), BACKSTOP_S)
+            filling = filling_s(active, len(self._cores.services), self._cache_bytes)
+            self._stressors.converge(wanted, filling)
         except InterferenceError as error:
+            self._interference = ()
             with contextlib.suppress(InterferenceError):
                 self._stressors.converge(())
             raise self._failed(key, error, InterferenceError, "interference") from error
@@ -319,10 +329,17 @@ class LocalTestbed:
             details={"testbed": self.kind, "cores": self._cores.as_json(), "calibration": as_json(self._calibration)},
         )
 
-    def _find_stress_ng(self) -> StressNg:
-        if self._stress_ng is None:
-            self._stress_ng = find_stress_ng()
-        return self._stress_ng
+    def _tool(self, name: str) -> Tool:
+        if name not in self._tools:
+            self._tools[name] = _FINDERS[name]()
+        return self._tools[name]
+
+    def _host(self, specs: Sequence[InterferenceSpec]) -> Host:
+        """Return what recipes need; traffic that does not run already gets a port that is free now."""
+        if any(program_of(spec) == "iperf3" and spec not in self._interference for spec in specs):
+            (self._network_port,) = free_ports(1)
+        programs = {name: self._tool(name).program for name in map(program_of, specs)}
+        return Host(programs, self._network_port, self._cache_bytes)
 
     def _environment(self) -> str:
         return _key("environment", (self._spec, self._interference))
@@ -342,6 +359,10 @@ class LocalTestbed:
 def _find(app: AppSpec) -> App:
     """Return the application: of the user's own topology file, or one that comes along."""
     return App(app.name, Path(app.topology), "") if app.topology else find_app(app.name)
+
+
+def _active(specs: Sequence[InterferenceSpec]) -> tuple[InterferenceSpec, ...]:
+    return tuple(spec for spec in specs if spec.count)
 
 
 def _key(what: str, state: Any) -> str:

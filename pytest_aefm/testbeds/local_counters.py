@@ -32,7 +32,8 @@ class ProcessReading:
     """A living process at one moment.
 
     ``cpu_s`` counts ended threads, too; ``threads`` maps each living thread to (ran, waited for a core) in
-    seconds, empty where the kernel keeps no such statistics. ``started`` is in the kernel's ticks since boot.
+    seconds, empty where the kernel keeps no such statistics. ``started`` is in the kernel's ticks since boot;
+    ``asleep`` whether its first thread neither runs nor wants to.
     """
 
     pid: int
@@ -40,6 +41,7 @@ class ProcessReading:
     cpu_s: float
     rss_bytes: int
     threads: Mapping[int, tuple[float, float]]
+    asleep: bool = False
 
     @property
     def run_s(self) -> float:
@@ -69,7 +71,7 @@ def read_process(pid: int) -> ProcessReading | None:
     cpu_s = _cpu_clock_s(pid)
     if cpu_s is None:
         cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
-    return ProcessReading(pid, int(fields[19]), cpu_s, resident, read_threads(pid))
+    return ProcessReading(pid, int(fields[19]), cpu_s, resident, read_threads(pid), fields[0] == "S")
 
 
 def read_threads(pid: int) -> dict[int, tuple[float, float]]:

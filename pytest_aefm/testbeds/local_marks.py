@@ -20,7 +20,7 @@ from pytest_aefm.testbeds.local_counters import (
     steal_share,
     waited_s,
 )
-from pytest_aefm.testbeds.machine import CorePlan
+from pytest_aefm.testbeds.machine import CorePlan, memory_bytes
 
 __all__ = ["Mark", "ServiceMark", "observations", "take_mark"]
 
@@ -47,13 +47,15 @@ class Mark:
     stressors: Sequence[StressorReading]
     steal: CpuTicks
     pressure_us: Mapping[str, int]
+    available_bytes: int | None = None
 
 
 def take_mark(app: LocalApp | None, stressors: Sequence[StressorReading], cores: CorePlan) -> Mark:
     """Read the counters of an application's services and of the machine now (some milliseconds)."""
     wall_s, mono_s = time.time(), time.monotonic()
     services = {name: _service_mark(service) for name, service in app.services.items()} if app else {}
-    return Mark(wall_s, mono_s, services, stressors, read_steal(cores.used), pressure_us())
+    available = memory_bytes().get("MemAvailable")
+    return Mark(wall_s, mono_s, services, stressors, read_steal(cores.used), pressure_us(), available)
 
 
 def _service_mark(service: ServiceProcess) -> ServiceMark:
@@ -118,7 +120,7 @@ def _run_delay_ms_per_s(first: ServiceMark | None, last: ServiceMark, elapsed_s:
 
 
 def _effect(delays: Mapping[str, float], before: Mark, after: Mark, elapsed_s: float) -> dict[str, Any]:
-    """Return what the kernel tells of waiting; what it does not tell is absent, never zero."""
+    """Return what the kernel tells of waiting and of memory; what it does not tell is absent, never zero."""
     effect: dict[str, Any] = {"run_delay_ms_per_s": dict(delays)} if delays else {}
     if elapsed_s > 0 and after.pressure_us and before.pressure_us:
         effect["node_pressure_ms_per_s"] = {
@@ -126,6 +128,8 @@ def _effect(delays: Mapping[str, float], before: Mark, after: Mark, elapsed_s: f
             for name, total in after.pressure_us.items()
             if name in before.pressure_us
         }
+    if before.available_bytes is not None and after.available_bytes is not None:
+        effect["memory_available_bytes"] = min(before.available_bytes, after.available_bytes)
     return effect
 
 

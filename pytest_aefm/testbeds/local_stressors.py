@@ -13,6 +13,7 @@ from pytest_aefm.interference import Stressor, StressorReading, WorkerReading
 from pytest_aefm.supervisor import Process, Supervisor, SupervisorError, descendants
 from pytest_aefm.testbeds.local_app import describe_status
 from pytest_aefm.testbeds.local_counters import read_process
+from pytest_aefm.testbeds.local_sockets import is_listening, read_traffic
 
 __all__ = ["BACKSTOP_S", "Stressors"]
 
@@ -20,8 +21,11 @@ BACKSTOP_S = 24 * 3600.0
 """Seconds after which a stressor would end by itself; one older than half of that is replaced."""
 
 _START_S = 10.0
+_FILL_FACTOR = 3.0  # a memory dose may take so many times as long as is expected
+_FULL = 0.99  # of the memory asked for: what is resident beyond that is stress-ng itself
 _POLL_S = 0.01
 _WARM_S = 0.02  # a worker has begun once it ran or waited this long
+_FLOW_S = 0.1  # streams have begun once they carried what they offer in so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,59 +42,82 @@ class Stressors:
         self._supervisor, self._folder, self._cpus = supervisor, folder, frozenset(cpus)
         self._running: dict[Stressor, _Running] = {}
 
-    def converge(self, wanted: Sequence[Stressor]) -> None:
-        """Run exactly these; those that run already and are sound stay.
+    def converge(self, wanted: Sequence[Stressor], filling_s: float = 0.0) -> None:
+        """Run exactly these; those that run already stay, unless one of their disturbance is not sound.
+
+        Memory is expected to be filled after ``filling_s`` seconds.
 
         Raises:
             InterferenceError: a stressor did not start in time, or another is not to be got rid of.
         """
         try:
+            unsound = {item.spec for item, running in self._running.items() if not self._sound(running)}
             for stressor, running in list(self._running.items()):
-                if stressor not in wanted or not self._sound(running):
+                if stressor not in wanted or stressor.spec in unsound:
                     self._stop(running)
             fresh = [stressor for stressor in wanted if stressor not in self._running]
+            patience_s = max(_START_S, _FILL_FACTOR * filling_s)
             for stressor in fresh:
-                self._start(stressor)
-            self._confirm([self._running[stressor] for stressor in fresh])
+                running = self._start(stressor)
+                if stressor.part:  # what follows connects to it
+                    self._confirm(running, patience_s)
+            for stressor in fresh:
+                self._confirm(self._running[stressor], patience_s)
         except SupervisorError as error:
             raise InterferenceError("interference", str(error)) from error
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that all stressors hold now."""
+        return sum(reading.held_bytes for reading in self.read())
 
     def read(self) -> tuple[StressorReading, ...]:
         """Read every stressor as it is now."""
         return tuple(_read(running) for running in self._running.values())
 
     def _sound(self, running: _Running) -> bool:
-        """Whether a stressor has all its workers, and will not end by its own backstop for long."""
-        reading = _read(running)
+        """Whether a stressor is at work, and will not end by its own backstop for long."""
         fresh = time.monotonic() - running.since_mono_s < BACKSTOP_S / 2
-        return fresh and reading.alive and len(reading.workers) == running.stressor.workers
+        return fresh and not self._lacking(_read(running))
 
-    def _start(self, stressor: Stressor) -> None:
+    def _start(self, stressor: Stressor) -> _Running:
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / f"{stressor.name}.log"
         process = self._supervisor.spawn(stressor.argv, name=stressor.name, log=log, cpus=self._cpus)
         self._running[stressor] = _Running(stressor, process, time.monotonic())
+        return self._running[stressor]
 
-    def _confirm(self, fresh: Sequence[_Running]) -> None:
-        """Wait until each worker of each stressor runs, or waits for a core, in its place."""
-        deadline = time.monotonic() + _START_S
-        for running in fresh:
-            while not self._begun(reading := _read(running)):
-                process, name = running.process, running.stressor.name
-                if not process.alive:
-                    status = process.poll()
-                    how = "with the supervisor" if status is None else f"with {describe_status(status)}"
-                    raise InterferenceError(f"interference {name}", f"ended {how}\n{process.log_tail(10)}")
-                if time.monotonic() > deadline:
-                    seen = f"{len(reading.workers)}/{running.stressor.workers} workers"
-                    what = f"not running after {_START_S:g} s: {seen}\n{process.log_tail(10)}"
-                    raise InterferenceError(f"interference {name}", what.rstrip())
-                time.sleep(_POLL_S)
+    def _confirm(self, running: _Running, patience_s: float) -> None:
+        """Wait until a stressor is at work in its place."""
+        deadline = running.since_mono_s + patience_s
+        process, subject = running.process, f"interference {running.stressor.name}"
+        while lacking := self._lacking(_read(running)):
+            if not process.alive:
+                status = process.poll()
+                how = "with the supervisor" if status is None else f"with {describe_status(status)}"
+                raise InterferenceError(subject, f"ended {how}\n{process.log_tail(10)}".rstrip())
+            if time.monotonic() > deadline:
+                what = f"not at work after {patience_s:.3g} s: {lacking}\n{process.log_tail(10)}"
+                raise InterferenceError(subject, what.rstrip())
+            time.sleep(_POLL_S)
 
-    def _begun(self, reading: StressorReading) -> bool:
-        workers = reading.workers.values()
-        begun = all(worker.run_s + worker.wait_s > _WARM_S and worker.cpus <= self._cpus for worker in workers)
-        return reading.alive and begun and len(workers) == reading.stressor.workers
+    def _lacking(self, reading: StressorReading) -> str:
+        """Say what a stressor lacks to be at work in its place; empty if nothing."""
+        stressor, workers = reading.stressor, reading.workers.values()
+        if not reading.alive:
+            return "it has ended"
+        if len(workers) < stressor.workers:
+            return f"{len(workers)}/{stressor.workers} workers"
+        if not all(worker.cpus <= self._cpus for worker in workers):
+            return "a worker is out of its place"
+        busy = sorted((worker.run_s + worker.wait_s for worker in workers), reverse=True)
+        if stressor.worker_cores and min(busy[: stressor.workers]) <= _WARM_S:
+            return "a worker has not run yet"
+        if stressor.resident_bytes:
+            return _unfilled(reading)
+        if stressor.part:
+            return _unconnected(reading)
+        return ""
 
     def _stop(self, running: _Running) -> None:
         workers = {worker.pid: worker.started for worker in _read(running).workers.values()}
@@ -108,11 +135,39 @@ class Stressors:
                 time.sleep(_POLL_S)
 
 
+def _unfilled(reading: StressorReading) -> str:
+    """Say what memory lacks: it is full once it is resident and, where it is held only, its holder is at rest."""
+    asked, held = reading.stressor.resident_bytes, reading.held_bytes
+    resting = all(worker.asleep for worker in reading.workers.values())
+    if held < _FULL * asked or not (reading.stressor.worker_cores or resting):
+        return f"{held >> 20} of {asked >> 20} MiB are resident, and it is still filling"
+    return ""
+
+
+def _unconnected(reading: StressorReading) -> str:
+    """Say what a server or a client lacks: one listens, the other's streams flow."""
+    stressor, traffic = reading.stressor, reading.traffic
+    if not stressor.streams:
+        try:
+            return "" if is_listening(stressor.port) else f"it does not listen on port {stressor.port}"
+        except OSError as error:
+            return f"the kernel does not tell who listens: {error}"
+    if traffic is None:
+        return "the kernel does not tell of its connections"
+    if len(traffic.connections) <= stressor.streams:  # one more controls them
+        return f"{len(traffic.connections)} connections, expected {stressor.streams + 1}"
+    if traffic.acked_bytes * 8 < _FLOW_S * stressor.bits_per_s:
+        return f"{traffic.acked_bytes} bytes were carried so far"
+    return ""
+
+
 def _read(running: _Running) -> StressorReading:
-    pid = running.process.pid
+    """Read a stressor with its workers: its descendants, or itself where it works alone."""
+    pid, stressor = running.process.pid, running.stressor
     workers: dict[int, WorkerReading] = {}
     alive = running.process.alive and read_process(pid) is not None
-    for worker in descendants(pid) if alive else ():
+    traffic = read_traffic(stressor.port) if alive and stressor.streams else None
+    for worker in (descendants(pid) if stressor.workers else [pid]) if alive else ():
         reading = read_process(worker)
         try:
             cpus = frozenset(os.sched_getaffinity(worker))
@@ -121,5 +176,7 @@ def _read(running: _Running) -> StressorReading:
         if reading is not None:
             # A kernel without these statistics cannot tell of waiting: then only what ran is proven.
             run_s = reading.run_s if reading.threads else reading.cpu_s
-            workers[worker] = WorkerReading(worker, reading.started, cpus, run_s, reading.wait_s, reading.rss_bytes)
-    return StressorReading(running.stressor, pid, alive, time.monotonic(), workers)
+            workers[worker] = WorkerReading(
+                worker, reading.started, cpus, run_s, reading.wait_s, reading.rss_bytes, reading.asleep
+            )
+    return StressorReading(stressor, pid, alive, time.monotonic(), workers, traffic)

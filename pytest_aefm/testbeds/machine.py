@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CorePlan", "assign_cores", "machine_facts", "memory_bytes", "parse_cpu_list", "plan_cores", "quota_cores"]
+__all__ = [
+    "CorePlan",
+    "assign_cores",
+    "cache_bytes",
+    "machine_facts",
+    "memory_bytes",
+    "memory_room_bytes",
+    "parse_cpu_list",
+    "plan_cores",
+    "quota_cores",
+]
 
 _ROOT = Path("/")
 
@@ -105,6 +115,42 @@ def memory_bytes(root: Path = _ROOT) -> Mapping[str, int]:
     lines = (_read(root / "proc/meminfo") or "").splitlines()
     fields = (line.replace(":", " ").split() for line in lines)
     return {parts[0]: int(parts[1]) * 1024 for parts in fields if len(parts) == 3 and parts[2] == "kB"}
+
+
+def memory_room_bytes(root: Path = _ROOT) -> int:
+    """Return how much memory may still be taken: what is available, less where a cgroup of this process sets a limit.
+
+    Pages of files that were not used for long count as free, for the kernel gives them up first.
+    """
+    available = memory_bytes(root).get("MemAvailable", 0)
+    return min([available, *_cgroup_rooms(root)])
+
+
+def _cgroup_rooms(root: Path) -> Iterator[int]:
+    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mount, limit, usage, idle = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            mount, limit, usage = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            idle = "total_inactive_file"
+        else:
+            continue
+        for folder in _upwards(root / mount, path):
+            most, used = _read(folder / limit), _read(folder / usage)
+            if most and used and most != "max":
+                counters = dict(row.split() for row in (_read(folder / "memory.stat") or "").splitlines())
+                yield max(0, int(most) - int(used) + int(counters.get(idle, 0)))
+
+
+def cache_bytes(root: Path = _ROOT) -> int | None:
+    """Return the size of the first cpu's last-level cache; None where that is unknown."""
+    sizes: dict[int, int] = {}
+    for folder in (root / "sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        level, size = _read(folder / "level"), _read(folder / "size")
+        if level and size and _read(folder / "type") != "Instruction":
+            sizes[int(level)] = int(size.rstrip("KM")) << (20 if size.endswith("M") else 10)
+    return sizes[max(sizes)] if sizes else None
 
 
 def quota_cores(root: Path = _ROOT) -> float | None:

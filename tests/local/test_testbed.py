@@ -318,7 +318,7 @@ def test_a_dead_service_brings_a_new_deployment(testbed: LocalTestbed) -> None:
     [
         ({"app": AppSpec("hotle")}, ConfigurationError, "did you mean 'hotel'"),
         ({"app": AppSpec("hotel", replicas={"geo": 2})}, ConfigurationError, "replicas.geo: 2 replicas are not"),
-        ({"interference": (InterferenceSpec("network", 1),)}, ConfigurationError, "not available on the local testbed"),
+        ({"interference": (InterferenceSpec("network", 1),)}, ConfigurationError, "throughput is missing"),
         ({"interference": (InterferenceSpec("cpuu", 1),)}, ConfigurationError, "did you mean 'cpu'"),
     ],
 )
@@ -330,10 +330,12 @@ def test_what_cannot_run_is_refused(
         testbed.check(case(**changes))
 
 
-def test_missing_stress_ng_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A case with interference is refused without stress-ng, one without is not."""
+def test_missing_programs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case with interference is refused without the program that makes it, one without is not."""
     monkeypatch.setenv("PATH", str(tmp_path))
     fresh = LocalTestbed(tmp_path / "run", tmp_path / "cache")
     fresh.check(case())
     with pytest.raises(InterferenceError, match="apt-get install stress-ng"):
         fresh.check(case(interference=(CPU,)))
+    with pytest.raises(InterferenceError, match="apt-get install iperf3"):
+        fresh.check(case(interference=(InterferenceSpec("network", 1, throughput="1M"),)))

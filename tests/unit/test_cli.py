@@ -34,18 +34,19 @@ def test_missing_journal_is_one_line(capsys: pytest.CaptureFixture[str], tmp_pat
 def test_doctor_examines_all_that_can_spoil_a_trial() -> None:
     """The doctor looks at versions, tools, cores, quota, timers, steal, PSI and ports."""
     found = {finding.subject: finding for finding in examine()}
-    assert {"versions", "aefm-wrk", "stress-ng", "prometheus", "cores", "quota", "timers", "steal", "ports"} <= set(
-        found
-    )
+    tools = {"aefm-wrk", "stress-ng", "iperf3", "prometheus"}
+    assert tools | {"versions", "cores", "quota", "timers", "steal", "ports"} <= set(found)
     assert {finding.state for finding in found.values()} <= {"ok", "warn", "bad"}
     assert all(finding.mend for finding in found.values() if finding.state != "ok")
 
 
 def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
-    """Without stress-ng on PATH the doctor exits 1 and says how to get it."""
+    """Without stress-ng and iperf3 on PATH the doctor exits 1 and says how to get them."""
     command = [sys.executable, "-m", "pytest_aefm", "doctor"]
     environment = {**os.environ, "PATH": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert 1 == done.returncode
     assert "bad   stress-ng: not found on PATH: cases with interference are broken" in done.stdout
     assert "-> install it: apt-get install stress-ng" in done.stdout
+    assert "bad   iperf3: not found on PATH: cases with network interference are broken" in done.stdout
+    assert "-> install it: apt-get install iperf3" in done.stdout

@@ -19,7 +19,15 @@ from pytest_aefm.testbeds.local_counters import (
     steal_share,
     waited_s,
 )
-from pytest_aefm.testbeds.machine import assign_cores, machine_facts, memory_bytes, parse_cpu_list, quota_cores
+from pytest_aefm.testbeds.machine import (
+    assign_cores,
+    cache_bytes,
+    machine_facts,
+    memory_bytes,
+    memory_room_bytes,
+    parse_cpu_list,
+    quota_cores,
+)
 
 SPIN = "import time\nwhile time.process_time() < {seconds}: pass\nprint('done', flush=True)\ntime.sleep(60)"
 
@@ -192,3 +200,53 @@ def test_pressure_totals(tmp_path: Path) -> None:
 def test_no_pressure_is_empty(tmp_path: Path) -> None:
     """A kernel without pressure information has no totals."""
     assert pressure_us(tmp_path) == {}
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    """Write files below a root; return the root."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "room_mib"),
+    [
+        ({}, 4000),
+        ({"proc/self/cgroup": "0::/a", "sys/fs/cgroup/a/memory.max": "max"}, 4000),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b",
+                "sys/fs/cgroup/a/memory.max": str(2000 << 20),
+                "sys/fs/cgroup/a/memory.current": str(700 << 20),
+                "sys/fs/cgroup/a/memory.stat": f"anon 1\ninactive_file {200 << 20}",
+            },
+            1500,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/a",
+                "sys/fs/cgroup/memory/a/memory.limit_in_bytes": str(1000 << 20),
+                "sys/fs/cgroup/memory/a/memory.usage_in_bytes": str(900 << 20),
+            },
+            100,
+        ),
+    ],
+    ids=["no cgroup", "no limit", "version 2", "version 1"],
+)
+def test_room_is_what_is_available_within_limits(files: dict[str, str], room_mib: int, tmp_path: Path) -> None:
+    """Memory that may still be taken is what is available, or what the limit of a cgroup, or its parent, leaves."""
+    write(tmp_path, {"proc/meminfo": f"MemAvailable: {4000 << 10} kB", **files})
+    assert memory_room_bytes(tmp_path) == room_mib << 20
+
+
+def test_last_level_cache_is_the_deepest(tmp_path: Path) -> None:
+    """The last-level cache is that of the highest level that holds data; without any it is unknown."""
+    assert cache_bytes(tmp_path) is None
+    caches = [("1", "48K", "Data"), ("1", "32K", "Instruction"), ("2", "2M", "Unified"), ("3", "33792K", "Unified")]
+    for number, (level, size, kind) in enumerate(caches):
+        folder = f"sys/devices/system/cpu/cpu0/cache/index{number}"
+        write(tmp_path, {f"{folder}/level": level, f"{folder}/size": size, f"{folder}/type": kind})
+    assert cache_bytes(tmp_path) == 33 << 20
