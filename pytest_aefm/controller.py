@@ -30,10 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["Controller"]
 
 
+_Key = tuple[str, "str | None"]
+"""A test and the worker that runs it."""
+
+
 @dataclass
 class _Outcome:
-    """What pytest has said of one test so far."""
+    """What pytest has said so far of a test's attempt; of none where the test has told nothing."""
 
+    attempt: int | None = None
     outcome: str | None = None
     message: str = ""
 
@@ -45,7 +50,8 @@ class Controller:
         self._config, self._settings = config, settings_of(config)
         self._report: Report | None = None
         self._journal: Journal | None = None
-        self._outcomes: dict[tuple[str, str | None], _Outcome] = {}
+        self._outcomes: dict[_Key, _Outcome] = {}
+        self._crashed: dict[str, int] = {}
         self._cleanup: list[str] = []
         self._problems: list[str] = []
         self._written: list[Path] = []
@@ -55,12 +61,15 @@ class Controller:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in a message, or what pytest says of a test that has a trial."""
-        worker = getattr(getattr(report, "node", None), "gateway", None)
-        key = report.nodeid, worker.id if worker is not None else None
+        key = _key(report)
         if report.when == MESSAGE:
+            noted = self._outcomes.setdefault(key, _Outcome())
             for message in json.loads(report.aefm):
+                noted.attempt = self._number(message)
                 self._take(message)
-            self._outcomes.setdefault(key, _Outcome())
+        elif str(report.outcome) == "rerun":  # pytest-rerunfailures: in whatever phase it failed, the attempt is over
+            self._note(key, "rerun", report)
+            self._finish(key)
         elif report.when == "setup" and report.failed:
             self._note(key, "error", report)
         elif report.when == "call" or report.outcome == "skipped":
@@ -70,21 +79,27 @@ class Controller:
                 self._note(key, "error", report)
             self._finish(key)
 
-    def _note(self, key: tuple[str, str | None], outcome: str, report: pytest.TestReport) -> None:
+    def _number(self, message: dict[str, Any]) -> int:
+        """Return the attempt of a message, counted on from those on workers that crashed."""
+        told = message.get("trial", message)
+        told["attempt"] += self._crashed.get(told["nodeid"], 0)
+        return int(told["attempt"])
+
+    def _note(self, key: _Key, outcome: str, report: pytest.TestReport) -> None:
         noted = self._outcomes.setdefault(key, _Outcome())
         noted.outcome = outcome
         if report.longrepr is not None:
             crash = getattr(report.longrepr, "reprcrash", None)
             noted.message = str(crash.message if crash else report.longrepr)
 
-    def _finish(self, key: tuple[str, str | None]) -> None:
+    def _finish(self, key: _Key) -> None:
         self.progress.finished(key[0])
         noted = self._outcomes.pop(key, None)
         if noted is None or self._report is None:
             return
-        attempts = [entry["attempt"] for entry in self._report.trials if entry["nodeid"] == key[0]]
-        if attempts:
-            message = {"kind": "outcome", "nodeid": key[0], "worker": key[1], "attempt": max(attempts)}
+        attempt = (key[0], noted.attempt)
+        if any(attempt == (entry["nodeid"], entry["attempt"]) for entry in reversed(self._report.trials)):
+            message = {"kind": "outcome", "nodeid": key[0], "worker": key[1], "attempt": noted.attempt}
             self._take({**message, "outcome": noted.outcome, "message": noted.message})
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -131,25 +146,22 @@ class Controller:
         del error
         self._cleanup += getattr(node, "workeroutput", {}).get("aefm_cleanup", [])
 
-    @pytest.hookimpl(optionalhook=True)
+    @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: object) -> None:
         """Turn the last phase of a crashed worker's test into a broken trial."""
         del sched
-        if self._report is None:
+        noted = self._outcomes.get(_key(report))
+        if self._report is None or noted is None or noted.attempt is None:
             return
-        self.progress.finished(crashitem)
-        contexts = [value for (nodeid, _), value in self._report.running.items() if nodeid == crashitem]
-        if contexts:
+        context = self._report.running.get(_key(report))
+        if context is not None:
             from pytest_aefm.report import broken_entry
 
-            for key in [key for key in self._outcomes if key[0] == crashitem]:
-                del self._outcomes[key]
-            reason = f"the worker crashed in phase {contexts[-1]['phase']!r}"
-            self._take({"kind": "trial", "trial": broken_entry(contexts[-1], reason)})
-            message = {"kind": "outcome", "nodeid": crashitem, "worker": contexts[-1].get("worker")}
-            self._take(
-                {**message, "attempt": contexts[-1]["attempt"], "outcome": "error", "message": str(report.longrepr)}
-            )
+            reason = f"the worker crashed in phase {context['phase']!r}"
+            self._take({"kind": "trial", "trial": broken_entry(context, reason)})
+        self._crashed[crashitem] = noted.attempt
+        self._note(_key(report), "rerun" if str(report.outcome) == "rerun" else "error", report)
+        self._finish(_key(report))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -301,6 +313,11 @@ def _logs_live(config: pytest.Config) -> bool:
         return bool(config.getini("log_cli"))
     except (KeyError, ValueError):  # without the logging plugin
         return False
+
+
+def _key(report: pytest.TestReport) -> _Key:
+    worker = getattr(getattr(report, "node", None), "gateway", None)
+    return report.nodeid, worker.id if worker is not None else None
 
 
 def _outcome_of_call(report: pytest.TestReport) -> str:

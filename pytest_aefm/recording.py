@@ -40,11 +40,13 @@ class ItemState:
     calls: int = 0
     trials: list[Trial] = field(default_factory=list)
     uses_run: bool = False
+    phase: str = "setup"
     spent: dict[str, float] = field(default_factory=dict)
 
 
 STATE = pytest.StashKey[ItemState]()
 _ATTEMPTS = pytest.StashKey[int]()
+_PROPERTIES = ("p50", "p99", "goodput")
 _EXPERIMENTS: pytest.StashKey[dict[str, Case | None]] = pytest.StashKey()
 
 
@@ -52,6 +54,7 @@ def new_state(item: pytest.Item, case: Case, **facts: Any) -> ItemState:
     """Begin an attempt of a test, numbering it (plugins that rerun keep the item)."""
     attempt = item.stash.get(_ATTEMPTS, 0) + 1
     item.stash[_ATTEMPTS] = attempt
+    item.user_properties[:] = [own for own in item.user_properties if own[0] not in (*_PROPERTIES, "verdict")]
     item.stash[STATE] = ItemState(case, attempt, **facts)
     return item.stash[STATE]
 
@@ -101,6 +104,7 @@ def tell(item: pytest.Item, *messages: dict[str, Any]) -> None:
 def tell_phase(item: pytest.Item, name: str, expected_s: float) -> None:
     """Tell that a phase of the test's trial begins."""
     state = item.stash[STATE]
+    state.phase = name
     message = {
         "kind": "phase",
         "nodeid": item.nodeid,
@@ -128,7 +132,7 @@ def record(item: pytest.Item, trial: Trial) -> None:
 
     item.stash[STATE].trials.append(trial)
     entry = trial_entry(trial, nodeid=item.nodeid, worker=settings_of(item.config).worker)
-    for name in ("p50", "p99", "goodput"):
+    for name in _PROPERTIES:
         if name in entry["metrics"]:
             item.user_properties.append((name, entry["metrics"][name]))
     item.user_properties.append(("verdict", entry["verdict"]))
@@ -145,27 +149,31 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     from pytest_aefm.errors import AefmError, Broken, InvalidMeasurement, VerdictError
 
     error = call.excinfo.value
-    if call.when == "setup" and state.uses_run and not state.trials and isinstance(error, Exception):
-        _record_setup_failure(item, state, error)
-    if not isinstance(error, AefmError | Broken | InvalidMeasurement):
+    ours = isinstance(error, AefmError | Broken | InvalidMeasurement)
+    # pytest.fail() ends tests for others, such as pytest-timeout; a skip is no failure.
+    failed = isinstance(error, Exception | pytest.fail.Exception) if call.when == "setup" else ours and not state.calls
+    lost = state.uses_run and not state.trials and failed
+    if lost:
+        _record_failure(item, state, error)
+    if not ours and not lost:
         return report
     if hasattr(report, "wasxfail"):
         del report.wasxfail
     report.outcome = "failed"
     report.aefm_verdict = "invalid" if isinstance(error, InvalidMeasurement) else "broken"
-    if call.when == "setup":  # raised in our own fixtures: the message says all
+    if ours and call.when == "setup":  # raised in our own fixtures: the message says all
         report.longrepr = f"{type(error).__name__}: {error}"
     elif not isinstance(error, VerdictError) and report.longrepr is None:
         report.longrepr = str(error)
     return report
 
 
-def _record_setup_failure(item: pytest.Item, state: ItemState, error: Exception) -> None:
-    """Record a broken trial for a test whose fixtures failed (skips are no exceptions of this kind)."""
+def _record_failure(item: pytest.Item, state: ItemState, error: BaseException) -> None:
+    """Record a broken trial for a test that failed before it could run its load."""
     from pytest_aefm.model import Finding, Trial, Verdict
 
     reason = str(error) or type(error).__name__
-    finding = Finding(Verdict.BROKEN, "setup", reason)
+    finding = Finding(Verdict.BROKEN, state.phase, reason)
     trial = Trial(state.case, Verdict.BROKEN, (finding,), attempt=state.attempt, started_wall_s=time.time())
     record(item, trial)
 
