@@ -74,7 +74,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
 def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     settings = settings_of(metafunc.config)
-    markers = list(metafunc.definition.iter_markers("aefm"))  # the closest first
+    markers = [marker for level in _levels(metafunc.definition) for marker in _agreeing(level, where)]
     paths = [_path(metafunc, marker.args, where) for marker in markers if marker.args]
     options = experiment.merge_markers([marker.kwargs for marker in markers])
     name = metafunc.definition.originalname.removeprefix("test_")
@@ -85,6 +85,32 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     app = _app(metafunc, chosen, settings.testbed or chosen.testbed)
     repeats = chosen.repeats
     return [replace(case, app=app, script_path=found, repeats=repeats) for case in cases]
+
+
+def _levels(test: pytest.Item) -> Iterator[list[pytest.Mark]]:
+    """Yield the markers of each level, the closest first: the function, its class, that one's bases, the module."""
+    for node in reversed(test.listchain()):
+        marks = [mark for mark in node.own_markers if mark.name == "aefm"]
+        for kind in node.obj.__mro__ if isinstance(node, pytest.Class) else ():
+            own = [mark for mark in marks if any(mark is getattr(one, "mark", one) for one in _written(kind))]
+            marks = [mark for mark in marks if mark not in own]
+            yield own
+        yield marks
+
+
+def _written(kind: type) -> Sequence[Any]:
+    written = kind.__dict__.get("pytestmark", [])
+    return written if isinstance(written, list | tuple) else [written]
+
+
+def _agreeing(level: list[pytest.Mark], where: str) -> list[pytest.Mark]:
+    """Refuse markers of one level that say different things: none of them is the closest."""
+    found = experiment.contradiction([{"path": mark.args, **mark.kwargs} for mark in level if mark.args or mark.kwargs])
+    if found is not None:
+        key, one, other = found
+        what = f"{key}: two markers at the same level say {one} and {other}"
+        raise ConfigurationError(where, what, "one value", "keep one of them")
+    return level
 
 
 def _script(metafunc: pytest.Metafunc, chosen: experiment.Experiment, testbed: str) -> Path | None:
@@ -136,11 +162,27 @@ def _path(metafunc: pytest.Metafunc, arguments: tuple[Any, ...], where: str) -> 
 
 
 def running_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return our items in running order: test functions as first met, each one's cases by their position."""
-    groups: dict[str, int] = {}
+    """Return our items in running order: test functions as first met, each one's cases by their position.
+
+    A test that is parametrized further, or repeated, has variants: each of them keeps the places that pytest gave it.
+    """
+    groups: dict[str, list[pytest.Item]] = {}
     for item in items:
-        groups.setdefault(_function(item), len(groups))
-    return sorted(items, key=lambda item: (groups[_function(item)], _case(item).position))
+        groups.setdefault(_function(item), []).append(item)
+    return [item for group in groups.values() for item in _by_position(group)]
+
+
+def _by_position(items: Sequence[pytest.Item]) -> Iterator[pytest.Item]:
+    variants: dict[tuple[Any, ...], list[pytest.Item]] = {}
+    for item in sorted(items, key=lambda item: _case(item).position, reverse=True):
+        variants.setdefault(_variant(item), []).append(item)
+    return (variants[_variant(item)].pop() for item in items)
+
+
+def _variant(item: pytest.Item) -> tuple[Any, ...]:
+    """Return which values a test has of parameters that are not ours."""
+    indices = item.callspec.indices  # type: ignore[attr-defined] # only parametrized items come here
+    return tuple(sorted((name, index) for name, index in indices.items() if name != "aefm_case"))
 
 
 def _function(item: pytest.Item) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_aefm.experiment.building import from_options, load
 from pytest_aefm.experiment.matrix import KINDS, Factor, Matrix, interference_specs
-from pytest_aefm.experiment.settings import merge_markers
+from pytest_aefm.experiment.settings import contradiction, merge_markers
 from pytest_aefm.experiment.values import Cluster, Experiment, Load, Node
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Load",
     "Matrix",
     "Node",
+    "contradiction",
     "from_options",
     "interference_specs",
     "json_schema",

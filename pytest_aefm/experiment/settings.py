@@ -6,8 +6,9 @@ override another key by key. Pydantic is imported only when something is read.
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from pytest_aefm.experiment.source import Origin, Steps, read_yaml, shorten, spe
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
-__all__ = ["Key", "Setting", "Settings", "merge_markers", "settings_of_file", "settings_of_marker"]
+__all__ = ["Key", "Setting", "Settings", "contradiction", "merge_markers", "settings_of_file", "settings_of_marker"]
 
 Key = tuple[str, ...]
 """``("rate",)``, ``("factors", "payload")``, ``("interference", "cpu", "cpu_size")``."""
@@ -60,6 +61,25 @@ def merge_markers(markers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         for key, value in options.items():
             merged[key] = _merge(merged.get(key), value, MERGED.get(key, 0))
     return merged
+
+
+def contradiction(markers: Sequence[Mapping[str, Any]]) -> tuple[str, str, str] | None:
+    """Return the first key to which two markers give different values, spelled, with both; None where all agree."""
+    for far, near in itertools.combinations(markers, 2):
+        for key in far:
+            if key in near and (found := _differing(far[key], near[key], (key,), MERGED.get(key, 0))):
+                return found
+    return None
+
+
+def _differing(far: Any, near: Any, steps: Steps, depth: int) -> tuple[str, str, str] | None:
+    if depth and isinstance(far, Mapping) and isinstance(near, Mapping):
+        shared = [key for key in far if key in near]
+        parts = (_differing(far[key], near[key], (*steps, key), depth - 1) for key in shared)
+        return next(filter(None, parts), None)
+    if shorten(far, 1000) == shorten(near, 1000):  # what a value is like, not what its == returns
+        return None
+    return spell(steps), shorten(far), shorten(near)
 
 
 def _merge(far: Any, near: Any, depth: int) -> Any:
