@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ _OPTIONS = (
     ("testbed", "", "testbed to use, 'local' or 'kubernetes' (default: what the experiment says)"),
     ("confidence", "0.95", "confidence at which percentile SLOs are decided; 0 judges the point value"),
     ("inconclusive", "fail", "what an inconclusive verdict does to the test: fail, warn or pass"),
+    (
+        "wrk",
+        "",
+        "load generator to use: a path or a name on PATH, aefm-wrk or wrk2 (default: the bundled aefm-wrk, else wrk2)",
+    ),
     ("seed", "", "seed of the order of cases and of the load (default: a new one for each run)"),
 )
 _FLAGS = (("observe", "judge and report, but let violated, no_data and inconclusive pass"),)
@@ -29,7 +35,7 @@ class Settings:
     """What the user asked for, and where this run keeps its files.
 
     ``report`` is where the copy of the report goes, ``run_dir`` the run's own folder (made when first needed),
-    ``worker`` the xdist worker's id or None.
+    ``wrk`` the load generator where one is named, ``worker`` the xdist worker's id or None.
     """
 
     report: Path
@@ -43,6 +49,7 @@ class Settings:
     run_id: str
     run_dir: Path
     cache_dir: Path
+    wrk: Path | None = None
     worker: str | None = None
 
 
@@ -107,6 +114,7 @@ def read_settings(config: pytest.Config) -> Settings:
         run_id=run_id,
         run_dir=run_dir,
         cache_dir=cache,
+        wrk=_program(config, "wrk"),
         worker=workerinput.get("workerid"),
     )
 
@@ -146,6 +154,19 @@ def _path(config: pytest.Config, name: str) -> Path:
     if option is not None:
         return config.invocation_params.dir / str(option)
     return config.rootpath / _text(config, name)
+
+
+def _program(config: pytest.Config, name: str) -> Path | None:
+    """Return a program as a shell would find it: a name on PATH, or a path; None where none is named."""
+    text = _text(config, name)
+    if not text:
+        return None
+    if "/" in text:
+        return _path(config, name)
+    found = shutil.which(text)
+    if found is None:
+        raise pytest.UsageError(f"--aefm-{name}: {text!r} is not on PATH; expected the name of a program, or its path")
+    return Path(found)
 
 
 def _confidence(text: str) -> float:

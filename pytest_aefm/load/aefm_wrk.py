@@ -168,7 +168,10 @@ class AefmWrk:
         return _Run(process, window, result, script)
 
 
-_REMEDY = "install libluajit-5.1-dev and a C compiler, then install pytest-aefm again (pip install --force-reinstall)"
+_REMEDY = (
+    "install libluajit-5.1-dev and a C compiler, then install pytest-aefm again (pip install --force-reinstall), "
+    "or install wrk2"
+)
 
 
 def _why_missing() -> str:
