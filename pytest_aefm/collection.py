@@ -81,6 +81,8 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     chosen = experiment.from_options(options, where=where, name=name, base=paths[0] if paths else None)
     metafunc.config.stash.setdefault(_NOTES, {})[where] = chosen.notes
     cases = chosen.cases(confidence=settings.confidence, seed=settings.seed)
+    if (settings.testbed or chosen.testbed) == "local":
+        _refuse_doses(chosen, cases)
     found = _script(metafunc, chosen, settings.testbed or chosen.testbed)
     app = _app(metafunc, chosen, settings.testbed or chosen.testbed)
     repeats = chosen.repeats
@@ -111,6 +113,17 @@ def _agreeing(level: list[pytest.Mark], where: str) -> list[pytest.Mark]:
         what = f"{key}: two markers at the same level say {one} and {other}"
         raise ConfigurationError(where, what, "one value", "keep one of them")
     return level
+
+
+def _refuse_doses(chosen: experiment.Experiment, cases: Iterable[Case]) -> None:
+    """Refuse a dose that this machine cannot make, or cannot hold."""
+    disturbances = dict.fromkeys(case.interference for case in cases if case.interference)
+    if disturbances:
+        from pytest_aefm.testbeds.local_doses import refusals
+
+        for specs in disturbances:
+            for kind, error in refusals(specs):
+                raise chosen.error(kind, error.what, error.expected, error.hint)
 
 
 def _script(metafunc: pytest.Metafunc, chosen: experiment.Experiment, testbed: str) -> Path | None:
@@ -214,10 +227,25 @@ def estimates(item: pytest.Item) -> tuple[float, Mapping[str, float]]:
 
 
 def _estimate_s(before: Case | None, case: Case) -> float:
-    seconds = case.load.warmup_s + case.load.duration_s + _CASE_S
+    seconds = case.load.warmup_s + case.load.duration_s + _CASE_S + _filling_s(before, case)
     if before is None or before.app != case.app or before.testbed != case.testbed:
         return seconds + _DEPLOY_S + (_DISTURB_S if case.interference else 0)
     return seconds + (_DISTURB_S if before.interference != case.interference else 0)
+
+
+def _filling_s(before: Case | None, case: Case) -> float:
+    """Return how long memory doses take to fill that the case before did not have."""
+    kept = before.interference if before is not None and before.testbed == case.testbed else ()
+    fresh = [spec for spec in case.interference if spec not in kept and spec.kind.startswith("mem_")]
+    if not fresh:
+        return 0.0
+    if case.testbed == "local":
+        from pytest_aefm.testbeds import local_doses
+
+        return local_doses.filling_s(fresh)
+    from pytest_aefm.interference import filling_s
+
+    return filling_s(fresh, sum(spec.count for spec in fresh))
 
 
 def plan_lines(items: Sequence[pytest.Item]) -> Iterator[str]:
@@ -231,7 +259,9 @@ def plan_lines(items: Sequence[pytest.Item]) -> Iterator[str]:
         case = _case(item)
         seconds, _ = estimates(item)
         total += seconds
-        rows.append((str(number), item.name, _changes(before, case), duration_text(seconds)))
+        filling = _filling_s(before, case)
+        changes = _changes(before, case) + (f", memory filled in {filling:.1f} s" if filling >= 0.1 else "")
+        rows.append((str(number), item.name, changes, duration_text(seconds)))
         before = case
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:

@@ -141,7 +141,7 @@ def unfit(specs: Iterable[InterferenceSpec], room_bytes: int, cache_bytes: int |
     """Say why doses do not fit into memory, of which ``room_bytes`` may still be taken; empty if they do."""
     asked = {spec: memory_bytes(spec, cache_bytes) for spec in specs if spec.count}
     needed = sum(spec.count * size for spec, size in asked.items())
-    if needed <= room_bytes - RESERVE_BYTES:
+    if not needed or needed <= room_bytes - RESERVE_BYTES:
         return ""
     parts = " + ".join(f"{spec.count} x {_gib(size)}" for spec, size in asked.items() if size)
     room = max(0, room_bytes - RESERVE_BYTES) // 2**30

@@ -18,7 +18,7 @@ from pytest_aefm.apps import App, find_app
 from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.collectors.prometheus import PrometheusCollector
 from pytest_aefm.errors import AefmError, ConfigurationError, DeploymentError, InterferenceError
-from pytest_aefm.interference import Host, Tool, check, filling_s, find_iperf3, find_stress_ng, plan, program_of, unfit
+from pytest_aefm.interference import Host, Tool, find_iperf3, find_stress_ng, plan, program_of
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.mesh.calibrate import Calibration, calibrate
 from pytest_aefm.mesh.topology import load_topology
@@ -27,11 +27,12 @@ from pytest_aefm.supervisor import Supervisor, SupervisorError, descendants
 from pytest_aefm.testbeds import Deployment
 from pytest_aefm.testbeds.local_app import DeployPlan, LocalApp, PortTakenError, deploy, free_ports
 from pytest_aefm.testbeds.local_counters import place, read_process
+from pytest_aefm.testbeds.local_doses import filling_s, refusals
 from pytest_aefm.testbeds.local_marks import Mark, observations, take_mark
 from pytest_aefm.testbeds.local_settle import Settling
 from pytest_aefm.testbeds.local_stressors import BACKSTOP_S, Stressors
 from pytest_aefm.testbeds.local_watch import Watch
-from pytest_aefm.testbeds.machine import CorePlan, cache_bytes, machine_facts, memory_room_bytes, plan_cores
+from pytest_aefm.testbeds.machine import CorePlan, cache_bytes, machine_facts, plan_cores
 
 __all__ = ["LocalTestbed"]
 
@@ -122,14 +123,10 @@ class LocalTestbed:
                 subject = f"app {case.app.name!r}: replicas.{service}"
                 what = f"{replicas} replicas are not available on the local testbed"
                 raise ConfigurationError(subject, what, "1: it runs one process per service")
-        for spec in case.interference:
-            check(spec, self._cache_bytes)
+        for _, error in refusals(case.interference, self._stressors.held_bytes if self._stressors else 0):
+            raise error
         for spec in _active(case.interference):
             self._tool(program_of(spec))
-        held = self._stressors.held_bytes if self._stressors else 0  # given back, or a part of this dose
-        misfit = unfit(case.interference, memory_room_bytes() + held, self._cache_bytes)
-        if misfit:
-            raise InterferenceError("interference", misfit, None, "lower the level or mem_size")
 
     def ensure_app(self, app: AppSpec) -> Deployment:
         """Converge to a healthy deployment; see :class:`pytest_aefm.testbeds.Testbed`.
@@ -156,8 +153,7 @@ class LocalTestbed:
         active = _active(specs)
         try:
             wanted = plan(active, self._host(active), BACKSTOP_S)
-            filling = filling_s(active, len(self._cores.services), self._cache_bytes)
-            self._stressors.converge(wanted, filling)
+            self._stressors.converge(wanted, filling_s(active))
         except InterferenceError as error:
             self._interference = ()
             with contextlib.suppress(InterferenceError):
