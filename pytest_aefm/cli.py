@@ -24,6 +24,12 @@ def command_parser() -> argparse.ArgumentParser:
     report.add_argument("--output", type=Path, metavar="FILE", help="where to write it (default: standard output)")
     commands.add_parser("schema", help="print the JSON Schema of an experiment's YAML, for editors")
     commands.add_parser("doctor", help="say what would make trials broken or invalid here, and what mends it")
+    manifests = commands.add_parser("manifests", help="print what an experiment would apply to a Kubernetes cluster")
+    manifests.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="YAML file of the experiment")
+    manifests.add_argument("--run", default="preview", metavar="ID", help="the run's id in labels (default: preview)")
+    manifests.add_argument("--namespace", metavar="NAME", help="namespace (default: the experiment's, or aefm-APP-ID)")
+    manifests.add_argument("--image", metavar="IMAGE", help="image of a topology's services (default: app_img)")
+    manifests.add_argument("--otlp", metavar="URL", help="where a topology's services send traces (default: nowhere)")
     return parser
 
 
@@ -35,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _report(chosen.from_journal, chosen.output)
         elif chosen.command == "doctor":
             return _doctor()
+        elif chosen.command == "manifests":
+            _manifests(chosen)
         else:
             _schema()
     except AefmError as error:
@@ -73,3 +81,32 @@ def _doctor() -> int:
         if finding.mend:
             print(f"      -> {finding.mend}")
     return int("bad" in states)
+
+
+def _manifests(chosen: argparse.Namespace) -> None:
+    """Print the manifests of an experiment as they would be applied."""
+    from pytest_aefm.experiment import load
+    from pytest_aefm.mesh.calibrate import calibrate
+    from pytest_aefm.testbeds.kubernetes.application import (
+        default_namespace,
+        find_manifests,
+        find_topology,
+        prepared,
+    )
+    from pytest_aefm.testbeds.kubernetes.manifests import dump
+    from pytest_aefm.testbeds.kubernetes.mesh import MeshOptions
+
+    experiment = load(chosen.experiment)
+    app, folders = experiment.app, [chosen.experiment.parent, Path.cwd()]
+    manifests, topology, mesh = find_manifests(app, folders), None, None
+    if manifests is None:
+        topology = find_topology(app, folders)
+        image = chosen.image or app.image
+        if image is None:
+            raise experiment.error("app", "the image of its services is not known", None, "name it with --image")
+        rate = calibrate(Path.cwd() / ".aefm").iterations_per_us
+        mesh = MeshOptions(image, rate, otlp_endpoint=chosen.otlp, node_port=app.port)
+    namespace = chosen.namespace or app.namespace or default_namespace(app.name, chosen.run)
+    nodes = [(node.name, node.roles) for node in experiment.cluster.nodes]
+    edited = prepared(app, manifests, topology=topology, mesh=mesh, namespace=namespace, run=chosen.run, nodes=nodes)
+    print(dump(edited), end="")
