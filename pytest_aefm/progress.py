@@ -52,7 +52,7 @@ class Progress:
             self._enter(case, message["phase"], message["expected_s"])
             self._show(case)
             if self._thread is None and self._views:
-                self._thread = threading.Thread(target=self._tick, name="aefm-progress", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="aefm-progress", daemon=True)
                 self._thread.start()
 
     def recorded(self, nodeid: str) -> None:
@@ -93,6 +93,12 @@ class Progress:
                 left -= min(self._clock() - case.started, max(0.0, case.estimate_s + excess))
         return max(0.0, left)
 
+    def tick(self) -> None:
+        """Take in that time has gone on."""
+        with self._lock:
+            if self._running:
+                self._show(None)
+
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         """Leave the screen to others meanwhile."""
@@ -120,11 +126,9 @@ class Progress:
         if case.started is None and not case.waits:
             case.started = case.since
 
-    def _tick(self) -> None:
+    def _run(self) -> None:
         while not self._ended.wait(self._view.interval_s if self._view else 1.0):
-            with self._lock:
-                if self._running:
-                    self._show(None)
+            self.tick()
 
     def _show(self, changed: Running | None) -> None:
         if self._aside or self._began is None:
