@@ -38,6 +38,7 @@ PYTHON_ENVIRONMENT = {
 
 _POLL_S = 0.02
 _TAIL_LINES = 15
+_REACH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,8 @@ def describe_status(status: int) -> str:
 def free_ports(count: int, preferred: Iterable[int] = ()) -> list[int]:
     """Return different free ports of 127.0.0.1: ``preferred`` ones first as far as they are free.
 
-    The others lie outside the range that outgoing connections take theirs from.
+    The others lie outside the range that outgoing connections take theirs from. A port is free if it can be listened
+    on and be reached: a Kubernetes node refuses connections to its NodePorts, whoever listens there.
     """
     first, last = _ephemeral_range()
     candidates = [port for port in range(15_000, 65_000) if not first <= port <= last]
@@ -220,6 +222,8 @@ def free_ports(count: int, preferred: Iterable[int] = ()) -> list[int]:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listener.bind(("127.0.0.1", port))
+                listener.listen()
+                socket.create_connection(("127.0.0.1", port), timeout=_REACH_S).close()
             except OSError:
                 continue
         found.append(port)
