@@ -40,6 +40,7 @@ _STREAM_ARRAYS = 12  # stream has three arrays of four times the cache size that
 _OVERHEAD_BYTES = 16 * 2**20  # stress-ng itself
 _SMALLEST_BYTES = 64 * 2**20  # below, stress-ng itself would pass for a part of the dose
 _MOST_STREAMS = 128
+_BLOCKS_PER_S, _SMALLEST_BLOCK, _LARGEST_BLOCK = 100, 128, 128 * 2**10  # the largest is iperf3's own
 _BITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -217,11 +218,15 @@ def _mem_bandwidth(spec: InterferenceSpec, host: Host, backstop: str) -> list[St
 
 
 def _network(spec: InterferenceSpec, host: Host, backstop: str) -> list[Stressor]:
-    """One server, and one client with ``count`` streams; interval reports would pile up in both."""
+    """One server, and one client with ``count`` streams; interval reports would pile up in both.
+
+    iperf3 paces whole blocks: small ones make a slow stream an even one.
+    """
     assert spec.throughput is not None, "checked"
     each, port, iperf3 = bits_per_s(spec.throughput), str(host.port), str(host.programs["iperf3"])
     server = (iperf3, "--server", "--bind", "127.0.0.1", "--port", port, "--interval", "0")
-    streams = ("--time", backstop, "--bitrate", f"{each:.0f}", "--parallel", str(spec.count))
+    block = max(_SMALLEST_BLOCK, min(_LARGEST_BLOCK, int(each / 8 / _BLOCKS_PER_S)))
+    streams = ("--time", backstop, "--bitrate", f"{each:.0f}", "--parallel", str(spec.count), "--length", str(block))
     client = (iperf3, "--client", "127.0.0.1", "--port", port, "--interval", "0", *streams)
     total = spec.count * each
     return [

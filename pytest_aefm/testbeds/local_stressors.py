@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_aefm.errors import InterferenceError
-from pytest_aefm.interference import Stressor, StressorReading, WorkerReading
+from pytest_aefm.interference import Stressor, StressorReading, WorkerReading, prove
 from pytest_aefm.supervisor import Process, Supervisor, SupervisorError, descendants
 from pytest_aefm.testbeds.local_app import describe_status
 from pytest_aefm.testbeds.local_counters import read_process
@@ -25,7 +25,7 @@ _FILL_FACTOR = 3.0  # a memory dose may take so many times as long as is expecte
 _FULL = 0.99  # of the memory asked for: what is resident beyond that is stress-ng itself
 _POLL_S = 0.01
 _WARM_S = 0.02  # a worker has begun once it ran or waited this long
-_FLOW_S = 0.1  # streams have begun once they carried what they offer in so long
+_FLOW_S = 0.25  # streams have begun once they carried what they offer over so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +90,16 @@ class Stressors:
     def _confirm(self, running: _Running, patience_s: float) -> None:
         """Wait until a stressor is at work in its place."""
         deadline = running.since_mono_s + patience_s
-        process, subject = running.process, f"interference {running.stressor.name}"
         while lacking := self._lacking(_read(running)):
-            if not process.alive:
-                status = process.poll()
-                how = "with the supervisor" if status is None else f"with {describe_status(status)}"
-                raise InterferenceError(subject, f"ended {how}\n{process.log_tail(10)}".rstrip())
-            if time.monotonic() > deadline:
-                what = f"not at work after {patience_s:.3g} s: {lacking}\n{process.log_tail(10)}"
-                raise InterferenceError(subject, what.rstrip())
+            _expect(running, deadline, lacking)
             time.sleep(_POLL_S)
+        while running.stressor.streams:
+            before = _read(running)
+            time.sleep(_FLOW_S)
+            (dose,) = prove([before], [_read(running)], self._cpus)
+            if dose.ok:
+                return
+            _expect(running, deadline, dose.message)
 
     def _lacking(self, reading: StressorReading) -> str:
         """Say what a stressor lacks to be at work in its place; empty if nothing."""
@@ -135,6 +135,23 @@ class Stressors:
                 time.sleep(_POLL_S)
 
 
+def _expect(running: _Running, deadline: float, lacking: str) -> None:
+    """Go on waiting for a stressor that lacks something.
+
+    Raises:
+        InterferenceError: it has ended, or its time is up.
+    """
+    process, subject = running.process, f"interference {running.stressor.name}"
+    if not process.alive:
+        status = process.poll()
+        how = "with the supervisor" if status is None else f"with {describe_status(status)}"
+        raise InterferenceError(subject, f"ended {how}\n{process.log_tail(10)}".rstrip())
+    if time.monotonic() > deadline:
+        patience_s = deadline - running.since_mono_s
+        what = f"not at work after {patience_s:.3g} s: {lacking}\n{process.log_tail(10)}"
+        raise InterferenceError(subject, what.rstrip())
+
+
 def _unfilled(reading: StressorReading) -> str:
     """Say what memory lacks: it is full once it is resident and, where it is held only, its holder is at rest."""
     asked, held = reading.stressor.resident_bytes, reading.held_bytes
@@ -156,8 +173,6 @@ def _unconnected(reading: StressorReading) -> str:
         return "the kernel does not tell of its connections"
     if len(traffic.connections) <= stressor.streams:  # one more controls them
         return f"{len(traffic.connections)} connections, expected {stressor.streams + 1}"
-    if traffic.acked_bytes * 8 < _FLOW_S * stressor.bits_per_s:
-        return f"{traffic.acked_bytes} bytes were carried so far"
     return ""
 
 
@@ -166,7 +181,6 @@ def _read(running: _Running) -> StressorReading:
     pid, stressor = running.process.pid, running.stressor
     workers: dict[int, WorkerReading] = {}
     alive = running.process.alive and read_process(pid) is not None
-    traffic = read_traffic(stressor.port) if alive and stressor.streams else None
     for worker in (descendants(pid) if stressor.workers else [pid]) if alive else ():
         reading = read_process(worker)
         try:
@@ -179,4 +193,5 @@ def _read(running: _Running) -> StressorReading:
             workers[worker] = WorkerReading(
                 worker, reading.started, cpus, run_s, reading.wait_s, reading.rss_bytes, reading.asleep
             )
+    traffic = read_traffic(stressor.port) if alive and stressor.streams else None
     return StressorReading(stressor, pid, alive, time.monotonic(), workers, traffic)

@@ -87,10 +87,17 @@ def test_network_is_one_client_with_count_streams() -> None:
     server, client = plan([InterferenceSpec("network", 3, throughput="0.2G")], HOST, 60)
     alone = "--server --bind 127.0.0.1 --port 15001 --interval 0"
     assert server.argv[1:] == tuple(alone.split())
-    wanted = "--client 127.0.0.1 --port 15001 --interval 0 --time 60 --bitrate 200000000 --parallel 3"
+    wanted = "--client 127.0.0.1 --port 15001 --interval 0 --time 60 --bitrate 200000000 --parallel 3 --length 131072"
     assert client.argv[1:] == tuple(wanted.split())
     assert (server.name, client.name) == ("network-server", "network-client")
     assert (client.bits_per_s, client.streams, server.streams) == (0.6e9, 3, 0)
+
+
+@pytest.mark.parametrize(("throughput", "length"), [("1M", "1250"), ("50M", "62500"), ("10G", "131072"), ("1", "128")])
+def test_slow_streams_send_small_blocks(throughput: str, length: str) -> None:
+    """A stream sends a hundred blocks a second at least, so that a slow one is even over any window."""
+    _, client = plan([InterferenceSpec("network", 1, throughput=throughput)], HOST, 60)
+    assert client.argv[-2:] == ("--length", length)
 
 
 @pytest.mark.parametrize(
