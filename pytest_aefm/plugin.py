@@ -78,6 +78,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             items[index] = item
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Warn of what would end cases early, once where there are several workers."""
+    cases = [item for item in session.items if case_of(item) is not None]
+    neighbour = session.config.pluginmanager.has_plugin("timeout")
+    if cases and neighbour and settings_of(session.config).worker in (None, "gw0"):
+        from pytest_aefm.collection import estimates
+        from pytest_aefm.neighbours import warn_of_timeouts
+
+        warn_of_timeouts([(item, estimates(item)[0]) for item in cases])
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Print the plan instead of running, where it was asked for."""
