@@ -82,11 +82,15 @@ def sdist_and_wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 @pytest.fixture(scope="module")
 def installed(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the ``bin`` of a fresh environment in which nothing but ``pip install .`` was run."""
-    fresh = tmp_path_factory.mktemp("fresh") / "venv"
-    _run([sys.executable, "-m", "venv", fresh], fresh.parent)
-    _run([fresh / "bin/python", "-m", "pip", "install", "--quiet", "--no-compile", "."], tree)
-    return fresh / "bin"
+    """Install as docs/tutorial.md has it, system packages aside; return the environment's ``bin``."""
+    folder = tmp_path_factory.mktemp("fresh")
+    (folder / "pytest-aefm").symlink_to(tree)
+    page = (ROOT / "docs" / "tutorial.md").read_text()
+    block = page.partition("```console by=tests/packaging/test_packaging.py\n")[2].partition("```")[0]
+    commands = [line.removeprefix("$ ") for line in block.splitlines() if not line.startswith("$ sudo apt-get ")]
+    assert "pip install ./pytest-aefm" in commands
+    _run(["bash", "-ec", "\n".join(commands)], folder)
+    return folder / ".venv" / "bin"
 
 
 def test_wheel_ships_every_lua_script(wheel: zipfile.ZipFile, tree: Path) -> None:

@@ -8,32 +8,70 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pytest_aefm import judgement
 from pytest_aefm.slo import parse
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOLLOWED = [
+    ROOT / "README.md",
+    ROOT / "docs" / "tutorial.md",
+    ROOT / "docs" / "experiments.md",
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+]
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the fenced blocks: the words of the first line, the text."""
+    return re.findall(r"^```([^\n]*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "experiments.md"], ids=lambda page: page.name)
-def test_examples_can_be_planned(page: Path, tmp_path: Path) -> None:
-    """Every example of a test is collected and planned, with the page's YAML beside it."""
-    for text in blocks(page, "yaml"):
-        (tmp_path / "hotel.yaml").write_text(text)
-    examples = blocks(page, "python")
-    assert examples
-    for number, text in enumerate(examples):
-        (tmp_path / f"test_{number}.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "--aefm-plan", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert 0 == done.returncode, done.stdout
-    assert "nothing was run" in done.stdout
+def commands(page: Path) -> set[str]:
+    """Return the commands of a page."""
+    return {command for words, text in blocks(page) for command in re.findall(r"^\$ (.*)", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", FOLLOWED, ids=lambda page: page.name)
+def test_every_example_is_executed(page: Path) -> None:
+    """On a page that is followed there is no block that is neither a file nor run, here or by what it names."""
+    assert blocks(page)
+    for words, text in blocks(page):
+        assert "file=" in words or words.startswith("console"), words
+        if named := re.search(r"by=(\S+)", words):
+            program = (ROOT / named[1]).read_text()
+            ran = (
+                [f"docs/{page.name}"] if named[1].startswith("tests/") else re.findall(r"^\$ (.*)", text, re.MULTILINE)
+            )
+            assert all(one.replace("docs/", "") in program or one in program for one in ran)
+
+
+def test_commands_of_ci_jobs_are_executed() -> None:
+    """What the examples of CI jobs run is what their pages, or the tutorial, run."""
+    found = 0
+    for page in FOLLOWED:
+        executed = commands(page) | commands(ROOT / "docs" / "tutorial.md")
+        for words, text in blocks(page):
+            if ".github" in words or ".gitlab" in words:
+                jobs = yaml.safe_load(text)
+                steps = [step.get("run") for job in jobs.get("jobs", {}).values() for step in job["steps"]]
+                lines = [*filter(None, steps), *jobs.get("performance", {}).get("script", ())]
+                assert any(line.startswith("pytest ") for line in lines)
+                assert [] == [
+                    line for line in lines if not {line, f"sudo {line}"} & executed and "apt-get install" not in line
+                ]
+                found += 1
+    assert 3 == found
+
+
+def test_packages_are_those_of_set_up() -> None:
+    """The system packages that pages name are those that `make setup` installs, which CI does."""
+    setup = (ROOT / "tools" / "setup.sh").read_text()
+    lists = [line for page in PAGES for line in re.findall(r"apt-get install -y (.*)", page.read_text())]
+    assert len(lists) >= 4
+    packages = {package for line in lists for package in line.split()} - {"python3-venv"}
+    assert set() == {package for package in packages if package not in setup}
 
 
 def test_options_exist() -> None:
