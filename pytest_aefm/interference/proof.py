@@ -204,7 +204,8 @@ def _dose(spec: InterferenceSpec, deliveries: Sequence[_Delivery]) -> Dose:
     workers: dict[int, dict[str, Any]] = {}
     for row in (row for item in deliveries for row in item.workers):
         workers.setdefault(row["pid"], {}).update(row)
-    details["workers"] = list(workers.values())
+    if workers:
+        details["workers"] = list(workers.values())
     where = " (loopback)" if spec.kind == "network" else ""
     return Dose(spec.kind, spec.count, round(share, 4), not faults, f"{spec.kind}{where}: {told}", details)
 

@@ -452,7 +452,6 @@ def test_traffic_is_what_was_acknowledged() -> None:
         "achieved_gbit_per_s": 0.1984,
         "retransmits": 3,
         "path": "loopback",
-        "workers": [],
     }
 
 
