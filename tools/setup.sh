@@ -52,6 +52,7 @@ find_missing() {
     has_luajit || missing+=(libluajit-5.1-dev)
     have stress-ng || missing+=(stress-ng)
     have iperf3 || missing+=(iperf3)
+    have jq || missing+=(jq)
     has_venv || makes_venv || missing+=("$(venv_package)")
 }
 
@@ -82,6 +83,7 @@ explain_missing() {
         case " ${missing[*]} " in *gcc* | *pkgconf* | *libluajit*) echo "    gcc, pkgconf, libluajit-5.1-dev: the load generator aefm-wrk is not built: experiments are planned and checked, but not run" ;; esac
         case " ${missing[*]} " in *stress-ng*) echo "    stress-ng: cpu and memory interference; experiments without them run" ;; esac
         case " ${missing[*]} " in *iperf3*) echo "    iperf3: network interference; experiments without it run" ;; esac
+        case " ${missing[*]} " in *\ jq\ *) echo "    jq: the tests of the documentation" ;; esac
     } >&2
     exit 1
 }
