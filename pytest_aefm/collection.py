@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from pytest_aefm import experiment
 from pytest_aefm.errors import ConfigurationError
-from pytest_aefm.load.scripts import find_script
+from pytest_aefm.load.scripts import changes_data, find_script
 from pytest_aefm.model import AppSpec, Case, Trial
 from pytest_aefm.progress import duration_text
 from pytest_aefm.settings import settings_of
@@ -85,8 +86,14 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
         _refuse_doses(chosen, cases)
     found = _script(metafunc, chosen, settings.testbed or chosen.testbed)
     app = _app(metafunc, chosen, settings.testbed or chosen.testbed)
-    repeats = chosen.repeats
-    return [replace(case, app=app, script_path=found, repeats=repeats) for case in cases]
+    mutates = chosen.load.mutates
+    if found is not None and ("mutates",) not in chosen.settings:
+        mutates = changes_data(found)
+    if mutates and len(cases) > 1:
+        note = f"{chosen.script} changes the application's data: each case meets what those before it have left"
+        metafunc.config.stash[_NOTES][where] = (*chosen.notes, note)
+    settled = partial(replace, app=app, script_path=found, repeats=chosen.repeats)
+    return [settled(case, load=replace(case.load, mutates=mutates)) for case in cases]
 
 
 def _levels(test: pytest.Item) -> Iterator[list[pytest.Mark]]:

@@ -30,13 +30,16 @@ from pytest_aefm.model import Case, Dose, Finding, LoadResult, LoadSpec, Trial, 
 from pytest_aefm.slo import Latency
 from pytest_aefm.testbeds import Deployment, Testbed
 
-__all__ = ["Events", "Smoked", "raise_for_verdict", "run_trial"]
+__all__ = ["Changes", "Events", "Smoked", "raise_for_verdict", "run_trial"]
 
 _COLLECT_DEADLINE_S = 30.0
 _RESULT_DEADLINE_S = 15.0
 
 Smoked = set[tuple[str, int, Path]]
 """Scripts that have answered: (application, generation of its deployment, script)."""
+
+Changes = dict[tuple[str, int], int]
+"""How many loads have changed the data of a deployment, by (application, generation)."""
 
 
 class Events(Protocol):
@@ -80,17 +83,18 @@ def run_trial(
     collectors: Sequence[Collector] | None = None,
     events: Events | None = None,
     smoked: Smoked | None = None,
+    changes: Changes | None = None,
     spent: Mapping[str, float] | None = None,
     confidence: float = 0.95,
     attempt: int = 1,
 ) -> Trial:
     """Run one case once and judge it.
 
-    ``artifacts`` is a folder for the trial's files; ``collectors`` default to the testbed's own; ``smoked`` is
-    kept by the caller from trial to trial, so that each script is tried once per deployment; ``spent`` is what the
-    caller has already spent on converging, in seconds by phase; ``confidence`` 0
-    judges percentiles by their point value. What fails of the experiment makes the trial broken, with
-    ``trial.error`` set; no AefmError escapes.
+    ``artifacts`` is a folder for the trial's files; ``collectors`` default to the testbed's own. The caller keeps
+    ``smoked`` and ``changes`` from trial to trial, so that each script is tried once per deployment, and the trial can
+    say what its data had been through. ``spent`` is what the caller has already spent on converging, in seconds by
+    phase; ``confidence`` 0 judges percentiles by their point value. What fails of the experiment makes the trial
+    broken, with ``trial.error`` set; no AefmError escapes.
     """
     started, phases = time.time(), _Phases(case, events or _Silent(), spent or {})
     trial = Trial(case=case, verdict=Verdict.BROKEN, attempt=attempt, started_wall_s=started)
@@ -110,6 +114,7 @@ def run_trial(
             deployment = testbed.ensure_app(case.app)  # settling may have deployed it anew
         with phases("load", load.warmup_s + load.duration_s):
             run = testbed.start_load(driver, load, script, artifacts)
+            data = _data(load, deployment, changes if changes is not None else {})
             before, after, result = _drive(run, testbed, load)
         trial = replace(trial, load=result, window=result.window)
         with phases("collect"):
@@ -122,7 +127,7 @@ def run_trial(
         return replace(
             trial,
             phases=phases.seconds,
-            environment=_environment(deployment),
+            environment={**_environment(deployment), "data": data},
             artifacts=(*trial.artifacts, *files),
         )
     except AefmError as error:
@@ -303,6 +308,14 @@ def _numbers(load: LoadResult, metrics: Mapping[str, float | Latency | LatencyHi
         elif not isinstance(value, Latency):
             numbers[key] = value
     return numbers
+
+
+def _data(load: LoadSpec, deployment: Deployment, changes: Changes) -> dict[str, Any]:
+    """Return whether this load changes the application's data, and how many did before; count it."""
+    key = (deployment.app, deployment.generation)
+    before = changes.get(key, 0)
+    changes[key] = before + load.mutates
+    return {"mutates": load.mutates, "loads_before": before}
 
 
 def _environment(deployment: Deployment) -> dict[str, Any]:

@@ -198,7 +198,7 @@ class Options(Strict):
     testbed: Literal["local", "kubernetes"] = "local"
     """Where the application runs; kubernetes where nodes or yaml_repo is given."""
     mutates: Flag = False
-    """Whether the script changes the application's data."""
+    """Whether the script changes the application's data; without it, whether the script says ``mutates = true``."""
     file_paths: FilePaths | None = None
     """AEFM's folders."""
     port: Port | None = None

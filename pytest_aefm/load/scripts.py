@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from pytest_aefm.errors import ConfigurationError, did_you_mean
 
-__all__ = ["bundled_folder", "find_script"]
+__all__ = ["bundled_folder", "changes_data", "find_script"]
 
 
 def bundled_folder() -> Path:
@@ -35,3 +36,8 @@ def find_script(name: str, folders: Iterable[Path], where: str) -> Path:
     raise ConfigurationError(
         where, f"script {name!r} not found", f"a file at one of {looked}", did_you_mean(name, bundled)
     )
+
+
+def changes_data(script: Path) -> bool:
+    """Return whether a script says of itself, by a line ``mutates = true``, that it changes the application's data."""
+    return re.search(r"^[ \t]*mutates[ \t]*=[ \t]*true\b", script.read_text(errors="replace"), re.MULTILINE) is not None
