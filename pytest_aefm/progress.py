@@ -32,13 +32,11 @@ class Progress:
         self._done: dict[str, float] = {}
         self._overheads: list[float] = []
         self._total, self._total_s = 0, 0.0
-        self._began: float | None = None
 
     def phase(self, message: Mapping[str, Any]) -> None:
         """Take in that a phase begins."""
         with self._lock:
-            now, nodeid, worker = self._clock(), message["nodeid"], message.get("worker")
-            self._began = now if self._began is None else self._began
+            nodeid, worker = message["nodeid"], message.get("worker")
             self._total, self._total_s = message["total"], message["total_s"]
             self._done.pop(nodeid, None)  # it is tried again
             number = self._numbers.setdefault(nodeid, len(self._numbers) + 1)
@@ -76,22 +74,26 @@ class Progress:
         """Take in that the session ends, with or without its cases."""
         with self._lock:
             self._running.clear()
-            if self._began is not None:
+            if self._numbers:
                 self._running[None] = last = Running("", None, "", "", 0.0, 0.0)
                 self._total = 0
                 self._enter(last, "stop")
 
     def left_s(self) -> float | None:
         """Return how long the rest will take: the plan's estimates, each with what finished cases took in excess."""
+        return self._whole_and_left()[1]
+
+    def _whole_and_left(self) -> tuple[float | None, float | None]:
         if not self._total:
-            return None
+            return None, None
         # The median, in which the plan counts as two cases: one deployment says little of the cases that find it there.
         excess = statistics.median([0.0, 0.0, *self._overheads])
-        left = self._total_s - sum(self._done.values()) + excess * (self._total - len(self._done))
+        whole = self._total_s + excess * self._total
+        left = whole - sum(self._done.values()) - excess * len(self._done)
         for case in self._running.values():
             if case.started is not None:
                 left -= min(self._clock() - case.started, max(0.0, case.estimate_s + excess))
-        return max(0.0, left)
+        return whole, max(0.0, left)
 
     def tick(self) -> None:
         """Take in that time has gone on."""
@@ -131,10 +133,10 @@ class Progress:
             self.tick()
 
     def _show(self, changed: Running | None) -> None:
-        if self._aside or self._began is None:
+        if self._aside:
             return
-        now = self._clock()
-        seen = Snapshot(now, list(self._running.values()), now - self._began, self.left_s())
+        whole, left = self._whole_and_left()
+        seen = Snapshot(self._clock(), list(self._running.values()), whole, left)
         self._attempt(lambda view: view.show(seen, changed))
 
     def _attempt(self, act: Callable[[View], None]) -> None:

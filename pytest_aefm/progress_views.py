@@ -95,11 +95,11 @@ class Running:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there is to tell at a moment: the cases that run, the time spent, the time left (None: no more to tell)."""
+    """What there is to tell at a moment: the cases that run, the time that all need and what of it is left."""
 
     clock: float
     running: Sequence[Running]
-    spent_s: float
+    whole_s: float | None
     left_s: float | None
 
     @property
@@ -207,8 +207,8 @@ class Status:
         drawn: list[Text | Table] = [_case_line(case, seen.clock, width) for case in shown]
         if len(shown) < len(seen.running):
             drawn[-1] = Text(f"  and {len(seen.running) - len(shown) + 1} more")
-        if seen.left_s is not None:
-            bar = ProgressBar(seen.spent_s + seen.left_s or 1.0, seen.spent_s, finished_style="bar.complete")
+        if seen.left_s is not None and seen.whole_s:
+            bar = ProgressBar(seen.whole_s, max(0.0, seen.whole_s - seen.left_s), finished_style="bar.complete")
             last = Table.grid(padding=(0, 0, 0, 2), expand=True, pad_edge=True)
             last.add_column(ratio=1)
             last.add_column(no_wrap=True, min_width=19)

@@ -237,7 +237,7 @@ def test_status_lies_below_the_cursor(terminal: Terminal) -> None:
     """It is drawn below what is being written, at the screen's end too, and gone without a trace."""
     status = Status(terminal.slave)
     for line in range(30):
-        status.show(Snapshot(103.0, case_lines(1, workers=False), 5.0, 15.0), None)
+        status.show(Snapshot(103.0, case_lines(1, workers=False), 20.0, 15.0), None)
         terminal.wait(lambda: "about 15 s left" in terminal.text)
         rows = terminal.text.splitlines()
         assert "  1/9 test_search[hotel-cpu0-40rps-r1]  load 1.0 of 5 s" == rows[terminal.screen.cursor.y + 1]
@@ -254,7 +254,7 @@ def test_status_fits_every_terminal(columns: int, rows: int) -> None:
     """No line of it is wider than the terminal and it never pushes away what is being written."""
     terminal = Terminal(columns, rows)
     terminal.write(b"abc")
-    Status(terminal.slave).show(Snapshot(103.0, case_lines(12), 5.0, 15.0), None)
+    Status(terminal.slave).show(Snapshot(103.0, case_lines(12), 20.0, 15.0), None)
     terminal.write(b"d")
     shown = terminal.text.splitlines()
     assert "abcd" == shown[0]
@@ -273,7 +273,7 @@ def test_names_give_way_where_there_is_little_room(terminal: Terminal) -> None:
     ):
         terminal.write(b"\x1b[2J\x1b[H")
         termios.tcsetwinsize(terminal.slave, (24, columns))
-        Status(terminal.slave).show(Snapshot(103.0, case_lines(1), 5.0, 15.0), None)
+        Status(terminal.slave).show(Snapshot(103.0, case_lines(1), 20.0, 15.0), None)
         terminal.write(b"x")
         assert name == terminal.text.splitlines()[1]
 
@@ -285,7 +285,7 @@ def test_status_without_colours(
     """Neither pytest's --color=no nor NO_COLOR leaves a colour in it."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", environment)
-    Status(terminal.slave, colour).show(Snapshot(103.0, case_lines(1), 5.0, 15.0), None)
+    Status(terminal.slave, colour).show(Snapshot(103.0, case_lines(1), 20.0, 15.0), None)
     terminal.write(b"x")
     assert b"load 1.0 of 5 s" in terminal.raw
     assert not re.search(rb"\x1b\[[\d;]*[34]\d[\d;]*m", terminal.raw)
@@ -295,7 +295,7 @@ def test_status_in_ascii(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) ->
     """Where the output's encoding has no lines, the bar is of other characters."""
     with open(os.devnull, "w", encoding="ascii") as ascii_output:
         monkeypatch.setattr(sys, "__stdout__", ascii_output)
-        Status(terminal.slave).show(Snapshot(103.0, case_lines(1), 5.0, 15.0), None)
+        Status(terminal.slave).show(Snapshot(103.0, case_lines(1), 20.0, 15.0), None)
     terminal.write(b"x")
     assert terminal.raw.isascii()
     assert re.search(r"--  about 15 s left", terminal.text)
