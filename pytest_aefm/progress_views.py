@@ -141,7 +141,7 @@ class Lines:
             if case is changed:
                 if self._is_worth_a_line(case):
                     self._tell(case, case.plan(), seen)
-            elif seen.clock >= (case.since + self._PATIENCE_S if case.told is None else case.told + self._REMIND_S):
+            elif seen.clock >= self._due(case):
                 self._tell(case, f"still {case.now(seen.clock)}", seen)
 
     def hide(self) -> None:
@@ -151,12 +151,22 @@ class Lines:
         if case.phase == "application":
             before, self._apps[case.worker] = self._apps.get(case.worker), case.app
             return before != case.app
-        return case.phase not in _WORDS
+        return case.phase not in _WORDS and not _takes_turns(case)
+
+    def _due(self, case: Running) -> float:
+        if case.told is not None:
+            return case.told + self._REMIND_S
+        return case.since + (self._REMIND_S if _takes_turns(case) else self._PATIENCE_S)
 
     def _tell(self, case: Running, what: str, seen: Snapshot) -> None:
         case.told = seen.clock
         parts = [f"{case.label}: {what}" if case.label else what, seen.left]
         _write(self._fd, f"\n  {time.strftime('%H:%M:%S')} {', '.join(part for part in parts if part)} ".encode())
+
+
+def _takes_turns(case: Running) -> bool:
+    """Return whether it waits as xdist's workers do for each other, before every case."""
+    return case.waits and case.worker is not None
 
 
 class Status:

@@ -203,6 +203,12 @@ def test_lines_tell_of_what_lasts() -> None:
     assert [] == later(59)
     assert ["1/4 test_it[c1]: still load 59.0".partition(" 59.0")[0]] == [line[:27] for line in later(2)]
     progress.finished("test_it.py::test_it[c1]")
+    progress.phase(message(2, "waiting for run 7 (pid 8) since yesterday"))
+    assert ["2/4 test_it[c2]: waiting for run 7 (pid 8) since yesterday"] == [line.partition(",")[0] for line in told()]
+    progress.phase(message(3, "waiting for run 7 (pid 8) since yesterday", worker="gw1"))
+    assert [] == later(59), "workers take turns"
+    assert 2 == len(later(2))
+    progress.finished("test_it.py::test_it[c3]")
     progress.phase(message(2, "application"))
     assert [] == told(), "the application is there"
     progress.close()
