@@ -21,7 +21,7 @@ BACKSTOP_S = 24 * 3600.0
 """Seconds after which a stressor would end by itself; one older than half of that is replaced."""
 
 _START_S = 10.0
-_FILL_FACTOR = 3.0  # a memory dose may take so many times as long as is expected
+_FILL_FACTOR, _FILL_S = 3.0, 30.0  # a memory dose may take so many times as long as is expected, and so long at least
 _FULL = 0.99  # of the memory asked for: what is resident beyond that is stress-ng itself
 _POLL_S = 0.01
 _WARM_S = 0.02  # a worker has begun once it ran or waited this long
@@ -56,15 +56,20 @@ class Stressors:
                 if stressor not in wanted or stressor.spec in unsound:
                     self._stop(running)
             fresh = [stressor for stressor in wanted if stressor not in self._running]
-            patience_s = max(_START_S, _FILL_FACTOR * filling_s)
-            for stressor in fresh:
-                running = self._start(stressor)
-                if stressor.part:  # what follows connects to it
-                    self._confirm(running, patience_s)
-            for stressor in fresh:
-                self._confirm(self._running[stressor], patience_s)
+            # Memory is filled before anything else wants the cores.
+            self._begin([one for one in fresh if one.resident_bytes], max(_FILL_S, _FILL_FACTOR * filling_s))
+            self._begin([one for one in fresh if not one.resident_bytes], _START_S)
         except SupervisorError as error:
             raise InterferenceError("interference", str(error)) from error
+
+    def _begin(self, fresh: Sequence[Stressor], patience_s: float) -> None:
+        """Start stressors, and return when all of them are at work."""
+        for stressor in fresh:
+            running = self._start(stressor)
+            if stressor.part:  # what follows connects to it
+                self._confirm(running, patience_s)
+        for stressor in fresh:
+            self._confirm(self._running[stressor], patience_s)
 
     @property
     def held_bytes(self) -> int:
