@@ -8,10 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.model import CheckResult, Dose, Finding, LoadResult, Verdict, Window
 from pytest_aefm.slo import SLO, Metrics, SLOResult, check
 
-__all__ = ["dose_checks", "findings_of", "format_value", "judge_slos", "load_checks", "slo_table", "verdict_of"]
+__all__ = [
+    "dose_checks",
+    "findings_of",
+    "format_value",
+    "judge_slos",
+    "lag_limit_ms",
+    "load_checks",
+    "slo_table",
+    "verdict_of",
+]
 
 _CPU_LIMIT = 0.85
 _CLOCK_STEP_S = 0.010
@@ -26,9 +36,7 @@ def load_checks(load: LoadResult) -> tuple[CheckResult, ...]:
     if load.interrupted:
         checks.append(CheckResult("load complete", False, message="the load run was interrupted"))
     if load.pacer_lag is not None and load.pacer_lag.count:
-        success = load.latency.get("success")
-        p50_ms = success.percentile_us(50) / 1e3 if success else 0.0
-        limit, lag = max(1.0, 0.1 * p50_ms), load.pacer_lag.percentile_us(99) / 1e3
+        limit, lag = lag_limit_ms(load.latency.get("success")), load.pacer_lag.percentile_us(99) / 1e3
         message = f"pacer lag p99 {lag:.2f} ms, limit {limit:.2f} ms: requests left late although a connection was free"
         checks.append(CheckResult("pacer lag p99", lag <= limit, round(lag, 4), round(limit, 4), "ms", message))
     if load.threads_cpu:
@@ -55,6 +63,11 @@ def load_checks(load: LoadResult) -> tuple[CheckResult, ...]:
         message = f"the wall clock stepped by {step * 1e3:.1f} ms in the window, limit {_CLOCK_STEP_S * 1e3:.0f} ms"
         checks.append(CheckResult("clock step", step <= _CLOCK_STEP_S, round(step * 1e3, 4), 10.0, "ms", message))
     return tuple(checks)
+
+
+def lag_limit_ms(success: LatencyHistogram | None) -> float:
+    """Return how late p99 of the requests may leave: 1 ms, or a tenth of the successes' p50 if that is more."""
+    return max(1.0, 0.1 * success.percentile_us(50) / 1e3 if success else 0.0)
 
 
 def start_check(planned: Window, actual: Window) -> CheckResult:

@@ -9,8 +9,8 @@ int aefm_clock(int clock, struct aefm_time *now) __asm__("clock_gettime");
 int aefm_sleep(int clock, int flags, const struct aefm_time *time, void *rest) __asm__("clock_nanosleep");
 ]]
 local REALTIME, MONOTONIC, THREAD_CPU, ABSOLUTE = 0, 1, 3, 1
-local GRACE = 0.05 -- requests that were due in the window may leave as late as this
 local SAMPLE = 0.01 -- how often the backlog is looked at
+local LATE, MOST = 3, 10 -- delays are counted by powers of two, from 2^3 to 2^10 ms
 
 local run = aefm
 local time = ffi.new("struct aefm_time")
@@ -90,27 +90,48 @@ local function due_before(start, till)
 end
 
 -- In a thread: the counters are globals, because the main state can read nothing else.
-aefm_sent, aefm_answered, aefm_success, aefm_mismatch, aefm_4xx, aefm_5xx, aefm_other = 0, 0, 0, 0, 0, 0, 0
-aefm_start, aefm_begin, aefm_last, aefm_cpu = 0, math.huge, 0, -1
+aefm_sent, aefm_answered, aefm_held, aefm_success, aefm_mismatch, aefm_4xx, aefm_5xx, aefm_other = 0, 0, 0, 0, 0, 0, 0, 0
+aefm_start, aefm_begin, aefm_stop, aefm_last, aefm_cpu = 0, math.huge, math.huge, 0, -1
 for quarter = 1, 4 do _G["aefm_backlog" .. quarter], _G["aefm_samples" .. quarter] = 0, 0 end
-local verified, due_in_all, sampled, cpu_at, cpu_used = false, 0, 0, nil, nil
+for power = LATE, MOST do _G["aefm_late" .. power] = 0 end
+local verified, blamed, shift, due_in_warmup, due_in_all, sampled, cpu_at, cpu_used = false, 0, math.huge, 0, 0, 0, nil, nil
 
 local function look(now)
   if now < aefm_begin then return end
   if not cpu_at then cpu_at, cpu_used = now, clock(THREAD_CPU) end
-  if now >= run.stop then
+  if now >= aefm_stop then
     if aefm_cpu < 0 and now - cpu_at > 0.1 then aefm_cpu = (clock(THREAD_CPU) - cpu_used) / (now - cpu_at) end
   elseif now - sampled >= SAMPLE then
     sampled = now
-    local quarter = math.min(4, math.floor(4 * (now - aefm_begin) / (run.stop - aefm_begin)) + 1)
+    local quarter = math.min(4, math.floor(4 * (now - aefm_begin) / run.duration) + 1)
     local backlog = math.max(0, due_before(aefm_start, now - SAMPLE) - aefm_sent)
     _G["aefm_backlog" .. quarter] = _G["aefm_backlog" .. quarter] + backlog
     _G["aefm_samples" .. quarter] = _G["aefm_samples" .. quarter] + 1
   end
 end
 
+-- How late a request of this thread is, the first having index 0.
+local function delay_of(index, now)
+  local round = math.floor(index / run.connections) + (run.first_at_once and 0 or 1)
+  return now - aefm_start - round * run.period - index % run.connections * run.stagger
+end
+
+-- While nothing is in flight every connection is free: whatever is due and unsent then is late by wrk2's own fault.
+-- The least delay of all is not: the thread began so much later than we saw, and its clocks with it.
+local function blame(now)
+  if aefm_answered < aefm_sent then return end
+  shift = math.min(shift, math.max(0, delay_of(aefm_sent, now)))
+  local due = due_before(aefm_start, math.min(now, aefm_stop))
+  for index = math.max(aefm_sent, blamed, due_in_warmup), due - 1 do
+    local delay = delay_of(index, now) - shift
+    local power = math.min(MOST, math.floor(math.log(math.max(delay, 1e-6) * 1000) / math.log(2)))
+    if power >= LATE then _G["aefm_late" .. power] = _G["aefm_late" .. power] + 1 end
+  end
+  blamed = math.max(blamed, due)
+end
+
 local function over(now)
-  return now >= run.stop and (now >= run.stop + GRACE or aefm_sent >= due_in_all)
+  return now >= aefm_stop and (now >= aefm_stop + run.grace or aefm_sent >= due_in_all)
 end
 
 local function rest(now)
@@ -122,7 +143,9 @@ function init(arguments)
   if script.init then guarded(script.init, arguments) end
   if clock(MONOTONIC) < run.start then sleep(run.start, MONOTONIC, ABSOLUTE) end
   aefm_start = clock(MONOTONIC)
-  aefm_begin, due_in_all = aefm_start + run.warmup, due_before(aefm_start, run.stop)
+  aefm_begin = aefm_start + run.warmup
+  aefm_stop = aefm_begin + run.duration
+  due_in_warmup, due_in_all = due_before(aefm_start, aefm_begin), due_before(aefm_start, aefm_stop)
 end
 
 function request()
@@ -133,6 +156,7 @@ function request()
   local now = clock(MONOTONIC)
   aefm_last = now
   look(now)
+  if run.regular then blame(now) end
   if over(now) then
     rest(now)
     return "" -- wrk2 writes nothing, and the connection stays quiet
@@ -147,7 +171,8 @@ function response(status, headers, body)
   look(now)
   local verdict
   if script.response then verdict = guarded(script.response, status, headers, body) end
-  if now >= aefm_begin then
+  if now >= aefm_begin then aefm_held = aefm_held + 1 end -- wrk2's histogram holds it
+  if aefm_answered > due_in_warmup then -- requests are answered in the order in which they were due, by and large
     if verdict == true then aefm_success = aefm_success + 1
     elseif verdict == false then aefm_mismatch = aefm_mismatch + 1
     elseif status >= 200 and status < 400 then aefm_success = aefm_success + 1
@@ -183,13 +208,17 @@ local function distinct(latency)
   return "[" .. table.concat(found, ",") .. "]"
 end
 
-local FIELDS = { "start", "begin", "last", "cpu", "sent", "answered", "success", "mismatch", "4xx", "5xx", "other" }
+local FIELDS = { "start", "begin", "stop", "last", "cpu", "sent", "answered", "held", "success", "mismatch", "4xx", "5xx",
+  "other" }
 for quarter = 1, 4 do
   FIELDS[#FIELDS + 1], FIELDS[#FIELDS + 2] = "backlog" .. quarter, "samples" .. quarter
 end
 
-local function account(thread, stop)
-  local parts = { string.format('"due":%d', due_before(thread:get("aefm_start"), stop)) }
+for power = LATE, MOST do FIELDS[#FIELDS + 1] = "late" .. power end
+
+local function account(thread, now)
+  local start, begin, stop = thread:get("aefm_start"), thread:get("aefm_begin"), thread:get("aefm_stop")
+  local parts = { string.format('"due":%d,"due_in_warmup":%d', due_before(start, math.min(stop, now)), due_before(start, begin)) }
   for _, field in ipairs(FIELDS) do
     parts[#parts + 1] = string.format('"%s":%.9f', field, thread:get("aefm_" .. field))
   end
@@ -199,15 +228,15 @@ end
 function done(summary, latency, requests)
   local accounts, errors = {}, {}
   local now = clock(MONOTONIC)
-  for index, thread in ipairs(threads) do accounts[index] = account(thread, math.min(run.stop, now)) end
+  for index, thread in ipairs(threads) do accounts[index] = account(thread, now) end
   for _, kind in ipairs { "connect", "read", "write", "status", "timeout" } do
     errors[#errors + 1] = string.format('"%s":%d', kind, summary.errors[kind])
   end
   local result, trouble = io.open(run.result, "w")
   if not result then fail(trouble) end
   result:write(string.format(
-    '{"schema":1,"stop":%.9f,"ended":%.9f,"wall":%.9f,"clock_step":%.9f,"errors":{%s},"threads":[%s],"latency":%s}\n',
-    run.stop, now, wall, clock(REALTIME) - clock(MONOTONIC) - wall, table.concat(errors, ","),
+    '{"schema":1,"ended":%.9f,"wall":%.9f,"clock_step":%.9f,"errors":{%s},"threads":[%s],"latency":%s}\n',
+    now, wall, clock(REALTIME) - clock(MONOTONIC) - wall, table.concat(errors, ","),
     table.concat(accounts, ","), distinct(latency)))
   result:close()
   if script.done then guarded(script.done, summary, latency, requests) end

@@ -8,12 +8,14 @@ from typing import Any
 
 from pytest_aefm.errors import LoadError
 from pytest_aefm.histogram import LatencyHistogram
+from pytest_aefm.judgement import lag_limit_ms
 from pytest_aefm.load.wrk2_plan import TIMERS_S, Plan
 from pytest_aefm.model import LOWER_BOUNDS, LoadResult, Window
 
 __all__ = ["read_result"]
 
 _SCHEMA = 1
+_LATE, _MOST = 3, 10  # powers of two, in milliseconds
 _ANSWERS = {"success": "success", "mismatch": "mismatch", "4xx": "4xx", "5xx": "5xx", "other": "other_status"}
 _UNKNOWN = {
     "pacer lag p99": "wrk2 does not tell how late requests left",
@@ -46,7 +48,7 @@ class _Accounts:
         self._histogram = LatencyHistogram()
         for value_us, count in document["latency"]:
             self._histogram.record_us(value_us, count)
-        begin, stop = max(thread["begin"] for thread in self._threads), document["stop"]
+        begin, stop = (max(thread[edge] for thread in self._threads) for edge in ("begin", "stop"))
         if self._ended <= begin:
             raise LoadError("wrk2", f"it ended {begin - self._ended:.1f} s before its window", "a run to the end")
         self._interrupted = self._ended < stop
@@ -71,7 +73,7 @@ class _Accounts:
             unknown["error_rate"] = (
                 f"{failed} attempts to connect or to write failed in the whole run; wrk2 repeats each until it succeeds"
             )
-        latency = self._latency(answered, unknown)
+        latency = self._latency(unknown)
         for name, count in lost.items():
             if count and name in LOWER_BOUNDS:
                 latency[name] = self._at_least(name, count)
@@ -92,28 +94,30 @@ class _Accounts:
             threads_cpu=tuple(thread["cpu"] for thread in self._threads if thread["cpu"] >= 0),
             clock_step_s=self._step,
             interrupted=self._interrupted,
+            pacer_lag=self._late(latency.get("success"), offered, unknown),
             unknown=unknown,
         )
 
     def _unanswered(self) -> dict[str, int]:
-        """Count by outcome what never had an answer, over the whole run: wrk2 does not tell when its errors were."""
-        sent, answered, read_errors = self._sum("sent"), self._sum("answered"), self._errors["read"]
-        due = self._sum("due")
-        if self._errors["connect"] or self._errors["write"]:  # then `sent` counts attempts
-            return {"read_error": 0, "timeout": 0, "unanswered": max(0, due - answered), "unsent": 0}
-        read_errors = min(read_errors, sent - answered)
-        waiting = sent - answered - read_errors
-        retried = 0 if self._plan.dialect.pipelines else read_errors
-        unsent = max(0, due - (sent - retried))
-        if self._interrupted:
-            return {"read_error": read_errors, "timeout": 0, "unanswered": waiting, "unsent": unsent}
-        return {"read_error": read_errors, "timeout": waiting, "unanswered": 0, "unsent": unsent}
+        """Count by outcome what never had an answer: of those due in the window the youngest, as requests queue.
 
-    def _latency(self, answered: int, unknown: dict[str, str]) -> dict[str, LatencyHistogram]:
-        """Return the histogram of what was answered, under its outcome if there is but one."""
-        held, slack = self._histogram.count, 2 * len(self._threads) + self._plan.load.rate_rps * 2 * TIMERS_S
-        if abs(held - answered) > max(slack, 0.01 * answered):
-            unknown["latency"] = f"wrk2's histogram holds {held} answers, and the window had {answered}"
+        Read errors are those of the whole run, because wrk2 does not tell when they were.
+        """
+        sent, answered, due = self._sum("sent"), self._sum("answered"), self._sum("due")
+        room = due - self._sum("due_in_warmup")
+        if self._errors["connect"] or self._errors["write"]:  # then `sent` counts attempts
+            return {"unsent": 0, "unanswered": min(room, max(0, due - answered))}
+        read_errors = min(self._errors["read"], sent - answered)
+        unsent = min(room, max(0, due - sent))
+        waiting = min(room - unsent, sent - answered - read_errors)
+        return {"read_error": read_errors, "unanswered" if self._interrupted else "timeout": waiting, "unsent": unsent}
+
+    def _latency(self, unknown: dict[str, str]) -> dict[str, LatencyHistogram]:
+        """Return the histogram of what was answered since the calibration, under its outcome if there is but one."""
+        held, expected = self._histogram.count, self._sum("held")
+        slack = 2 * len(self._threads) + self._plan.load.rate_rps * 2 * TIMERS_S
+        if abs(held - expected) > max(slack, 0.01 * expected):
+            unknown["latency"] = f"wrk2's histogram holds {held} answers of the {expected} since its calibration"
         elif self._plan.dialect.pipelines and (self._errors["read"] or self._errors["write"]):
             unknown["latency"] = "a connection broke, after which this wrk2 takes answers for those of other requests"
         elif len(self._answers) > 1:
@@ -122,6 +126,21 @@ class _Accounts:
         elif self._answers:
             return {next(iter(self._answers)): self._histogram}
         return {"answered": self._histogram} if held else {}
+
+    def _late(self, success: LatencyHistogram | None, offered: int, unknown: dict[str, str]) -> LatencyHistogram | None:
+        """Return how late requests left at least, if that is enough to say that they left too late.
+
+        Known are only those that were late while nothing was in flight.
+        """
+        lag, powers = LatencyHistogram(), range(_LATE, _MOST + 1)
+        late = {power: count for power in powers if (count := self._sum(f"late{power}"))}
+        for power, count in {0: offered - sum(late.values()), **late}.items():
+            if count > 0:
+                lag.record_us(2**power * 1e3 if power else 0, count)
+        if lag.percentile_us(99) / 1e3 <= lag_limit_ms(success):
+            return None
+        del unknown["pacer lag p99"]
+        return lag
 
     def _at_least(self, outcome: str, count: int) -> LatencyHistogram:
         """Return lower bounds: what was sent in the window waited through the drain, what was due for a while before.
