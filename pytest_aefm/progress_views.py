@@ -207,8 +207,6 @@ class Status:
             self._drawn = False
 
     def _lines(self, seen: Snapshot, width: int, most: int) -> list[str]:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
         from rich.text import Text
 
         if most < 1 or width < 20:
@@ -218,17 +216,25 @@ class Status:
         if len(shown) < len(seen.running):
             drawn[-1] = Text(f"  and {len(seen.running) - len(shown) + 1} more")
         if seen.left_s is not None and seen.whole_s:
-            bar = ProgressBar(seen.whole_s, max(0.0, seen.whole_s - seen.left_s), finished_style="bar.complete")
-            last = Table.grid(padding=(0, 0, 0, 2), expand=True, pad_edge=True)
-            last.add_column(ratio=1)
-            last.add_column(no_wrap=True, min_width=19)
-            left = Text(seen.left)
-            last.add_row(*([bar, left] if width >= len(left) + 14 else [left]))
-            drawn.append(last)
+            drawn.append(_left_line(seen, seen.whole_s, seen.left_s, width))
         with self._console.capture() as captured:
             for item in drawn:
                 self._console.print(item, width=width, no_wrap=True, overflow="ellipsis", crop=True)
         return captured.get().splitlines()[:most]
+
+
+def _left_line(seen: Snapshot, whole_s: float, left_s: float, width: int) -> Text | Table:
+    """Return the line of all cases: a bar, where there is room for one, and how long still."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    left, room = Text(seen.left), min(60, width - 24)
+    if room < 10:
+        return Text.assemble("  ", left)
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_row("", ProgressBar(whole_s, max(0.0, whole_s - left_s), room, finished_style="bar.complete"), left)
+    return line
 
 
 def _case_line(case: Running, clock: float, width: int) -> Text:
