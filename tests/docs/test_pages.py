@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 HOW_TO = sorted((DOCS / "how-to").glob("[a-z]*.md"))
-PAGES = [ROOT / "README.md", DOCS / "tutorial.md", DOCS / "experiments.md", *HOW_TO]
+PAGES = [ROOT / "README.md", DOCS / "tutorial.md", DOCS / "experiments.md", DOCS / "interference.md", *HOW_TO]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
