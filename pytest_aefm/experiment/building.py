@@ -56,11 +56,14 @@ def from_options(
         ConfigurationError: a name or value is wrong, here or in the base.
     """
     settings: Settings = {}
+    home = Origin(where)
     if isinstance(base, Experiment):
         settings, name = dict(base.settings), base.name
     elif base is not None:
         settings, name = settings_of_file(base), stem(base.name)
-    return _Builder(settings | settings_of_marker(options, where), Origin(where), name).experiment()
+        if not options:  # what is missing, is missing in the file
+            home = Origin(str(base), base)
+    return _Builder(settings | settings_of_marker(options, where), home, name).experiment()
 
 
 class _Builder:
