@@ -56,11 +56,12 @@ def _versions() -> Iterator[Diagnosis]:
 
 def _tools() -> Iterator[Diagnosis]:
     from pytest_aefm.interference import find_iperf3, find_stress_ng
-    from pytest_aefm.load.aefm_wrk import AefmWrk
+    from pytest_aefm.load.choice import find_driver
     from pytest_aefm.testbeds.local_prometheus import find_prometheus
 
     try:
-        yield Diagnosis("aefm-wrk", "ok", str(AefmWrk.find().program))
+        driver = find_driver()
+        yield Diagnosis(driver.name, "ok", str(driver.program))
     except AefmError as error:
         yield Diagnosis("aefm-wrk", "bad", f"{error.what}: no case can run", error.hint or "")
     for name, find, what in (

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 from pytest_aefm.errors import ConfigurationError, LoadError
-from pytest_aefm.load import Driver
 from pytest_aefm.load.aefm_wrk import AefmWrk
 from pytest_aefm.load.wrk2 import Wrk2
 from pytest_aefm.load.wrk2_plan import recognise
@@ -16,7 +15,7 @@ from pytest_aefm.load.wrk2_plan import recognise
 __all__ = ["find_driver", "open_driver"]
 
 
-def find_driver(named: Path | None = None) -> Driver:
+def find_driver(named: Path | None = None) -> AefmWrk | Wrk2:
     """Return the driver to use.
 
     Raises:
@@ -34,7 +33,7 @@ def find_driver(named: Path | None = None) -> Driver:
         return open_driver(Path(installed), "wrk2 on PATH")
 
 
-def open_driver(program: Path, subject: str) -> Driver:
+def open_driver(program: Path, subject: str) -> AefmWrk | Wrk2:
     """Tell by its version and its usage which generator a program is.
 
     Raises:
