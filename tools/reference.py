@@ -124,9 +124,10 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[Row]:
         for name, command in action.choices.items():
             yield code(f"aefm {name}"), helps[name]
             for option in command._actions:
-                if option.option_strings and option.dest != "help":
-                    spelled = f"aefm {name} {option.option_strings[-1]} {option.metavar or ''}"
-                    yield code(spelled.strip()), (option.help or "") + (" (required)" if option.required else "")
+                if option.dest != "help":
+                    word = option.option_strings[-1] if option.option_strings else ""
+                    spelled = " ".join(["aefm", name, *filter(None, [word, str(option.metavar or "")])])
+                    yield code(spelled), (option.help or "") + (" (required)" if option.required else "")
 
 
 # --- experiment ------------------------------------------------------------------------------------------------------
