@@ -280,12 +280,13 @@ def plan_lines(items: Sequence[pytest.Item]) -> Iterator[str]:
 
 
 def _changes(before: Case | None, case: Case) -> str:
-    """Say which factors change from one case to the next."""
+    """Say what changes from one case to the next: factors, and the script between tests of one experiment."""
     if before is None:
         return "deploy " + case.app.name
     if before.experiment != case.experiment:
         return f"experiment {case.experiment}" + ("" if before.app == case.app else f", deploy {case.app.name}")
-    changed = [
+    changed = [f"script {case.load.script}"] if before.load.script != case.load.script else []
+    changed += [
         f"{name} {before.factors.get(name, '-')} -> {value}"
         for name, value in case.factors.items()
         if before.factors.get(name) != value

@@ -231,6 +231,17 @@ def test_plan_prints_and_runs_nothing(folder: ExperimentFolder) -> None:
     assert not (folder.path / ".aefm").exists()
 
 
+def test_plan_names_a_new_script(folder: ExperimentFolder) -> None:
+    """Between two tests of one experiment the plan says that the script changes."""
+    (folder.path / "shop.yaml").write_text("{app: shop, rate: 200, duration: 0.4}")
+    tests = [
+        f'@pytest.mark.aefm("shop.yaml", script="{name}.lua")\ndef test_{name}(aefm_run): aefm_run()\n'
+        for name in ("ok", "slow")
+    ]
+    folder.pytester.makepyfile("import pytest\n" + "\n".join(tests))
+    folder.run("--aefm-plan").stdout.fnmatch_lines(["2  test_slow?shop-200rps?  script slow.lua *s"])
+
+
 def test_plan_works_under_xdist(folder: ExperimentFolder) -> None:
     """--aefm-plan with -n 2 prints the plan, too."""
     folder.test("rate=[150, 200]")
