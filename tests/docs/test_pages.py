@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from tests.docs.conftest import Reader
 
 ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-HOW_TO = sorted((DOCS / "how-to").glob("[a-z]*.md"))
-PAGES = [ROOT / "README.md", DOCS / "tutorial.md", DOCS / "experiments.md", DOCS / "interference.md", *HOW_TO]
+PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if " file=" in page.read_text()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
