@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jsonschema
 import pytest
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import ExperimentFolder
 
 USAGES = Path(__file__).parents[1] / "unit" / "data" / "wrk2"
+SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
+_WRK2 = os.environ.get("AEFM_TEST_WRK2") or shutil.which("wrk2") or ""
 
 
 def fake(folder: Path, usage: str) -> str:
@@ -53,3 +58,16 @@ def test_a_generator_that_is_missing(folder: ExperimentFolder) -> None:
     result = folder.run("--aefm-wrk=no-such-generator")
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines(["*--aefm-wrk: 'no-such-generator' is not on PATH; expected *"])
+
+
+@pytest.mark.skipif(not _WRK2, reason="no wrk2: build it and name it in AEFM_TEST_WRK2, or put it on PATH")
+def test_a_case_driven_by_wrk2(folder: ExperimentFolder) -> None:
+    """A report by wrk2 is of the same schema; what wrk2 cannot tell is absent, and listed with the reason."""
+    folder.test("duration=2, slos=['p50 < 1s']")
+    folder.run(f"--aefm-wrk={_WRK2.split(os.pathsep)[0]}").assert_outcomes(passed=1)
+    jsonschema.validate(folder.report(), json.loads(SCHEMA.read_text()))
+    load = folder.trial()["load"]
+    assert load["driver"].startswith("wrk2")
+    assert {"pacer lag p99", "connections", "local open failures"} == set(load["unknown"])
+    assert (None, None) == (load["pacer_lag"], load["connections"]["reached"])
+    assert load["offered"] == load["outcomes"]["success"] > 200
