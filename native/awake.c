@@ -55,7 +55,15 @@ struct awake *awake_begin(uint32_t count) {
 
 void awake_end(struct awake *a) {
     if (!a) return;
+    struct sched_param none = {0};
     atomic_store(&a->over, true);
+    /* On a busy core a thread of idle priority would wait for seconds until it may look, and end. Where the user may not
+     * raise it again (RLIMIT_NICE), another core may have time for it. */
+    for (uint32_t i = 0; i < a->count; i++) {
+        if (pthread_setschedparam(a->threads[i], SCHED_OTHER, &none) != 0) {
+            pthread_setaffinity_np(a->threads[i], sizeof a->allowed, &a->allowed);
+        }
+    }
     for (uint32_t i = 0; i < a->count; i++) pthread_join(a->threads[i], NULL);
     free(a);
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -200,9 +201,13 @@ def _drive(run: LoadRun, testbed: Testbed, load: LoadSpec) -> tuple[Any, Any, Lo
         before = testbed.mark()
         _wait_until(run.window.end_mono_s, run)
         after = testbed.mark()
-        return before, after, run.result(load.timeout_s + _RESULT_DEADLINE_S)
-    finally:
-        run.stop()
+        result = run.result(load.timeout_s + _RESULT_DEADLINE_S)
+    except BaseException:
+        with contextlib.suppress(Exception):  # why it is stopped is what counts; the testbed ends what will not
+            run.stop()
+        raise
+    run.stop()
+    return before, after, result
 
 
 def _wait_until(mono_s: float, run: LoadRun) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -75,6 +78,22 @@ def test_cores_are_kept_awake_by_threads_of_idle_priority(serve: Make, wrk: Make
     assert 10 == report["successes"]
     assert [len(cpus) for cpus in spinning[-1]] == [1] * cores
     assert len(set().union(*spinning[-1])) == cores
+
+
+def test_a_run_on_a_busy_core_ends_on_time(serve: Make, engine: Path) -> None:
+    """Threads of idle priority do not keep the generator when everything else wants its core, too."""
+    core, server = min(os.sched_getaffinity(0)), serve()
+    busy = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"]
+    hogs = [subprocess.Popen(busy) for _ in range(6)]
+    try:
+        command = [str(engine), "-t1", "-c2", "-R20", "-d1s", "--keep-awake", server.url]
+        started = time.monotonic()
+        subprocess.run(command, preexec_fn=lambda: os.sched_setaffinity(0, [core]), check=True, capture_output=True)
+        assert time.monotonic() - started < 2.5
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
 
 
 def test_a_start_that_has_passed_is_said(serve: Make, wrk: Make) -> None:
