@@ -190,6 +190,14 @@ def test_a_refusal_is_final(connection: Connection, server: Server, code: int) -
     assert (1, code) == (len(server.asked), pickle.loads(pickle.dumps(caught.value)).status)
 
 
+def test_an_error_of_the_object_is_final(connection: Connection, server: Server) -> None:
+    """A value of the wrong type in what is applied is answered 500, whenever it is asked."""
+    server.answers[0] = status(500, "failed to create typed patch object (x): expected numeric, got string")
+    with pytest.raises(ApiError, match="expected numeric"):
+        connection.apply("/x", {}, "aefm")
+    assert 1 == len(server.asked)
+
+
 def test_patience_ends(kubeconfig: Path, server: Server) -> None:
     """Where nobody ever answers the error says what was seen and how often."""
     server.answers[0] = "reset"

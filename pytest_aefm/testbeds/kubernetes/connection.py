@@ -125,7 +125,7 @@ class Connection:
         return self._json("patch", path, body=body, content="application/merge-patch+json", again=True)
 
     def delete(self, path: str, uid: str, *, grace_s: int | None = None) -> bool:
-        """Delete the object of this uid, what it owns after it; return False where it is gone already.
+        """Delete the object of this uid, what it owns before it; return False where it is gone already.
 
         Raises:
             ApiError: it may not be deleted.
@@ -134,7 +134,7 @@ class Connection:
             "kind": "DeleteOptions",
             "apiVersion": "v1",
             "preconditions": {"uid": uid},
-            "propagationPolicy": "Background",
+            "propagationPolicy": "Foreground",
         }
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
@@ -243,7 +243,7 @@ class Connection:
                 safe = again or not error.sent
             except ApiError as error:
                 failure = error
-                safe = error.status == 429 or (again and error.status >= 500)
+                safe = error.status == 429 or (again and error.status >= 500 and not _is_final(error))
                 pause = max(pause, _retry_after_s(error))
             if not safe or time.monotonic() + pause >= deadline:
                 if attempt > 1:
@@ -298,6 +298,11 @@ def _retry_after_s(error: ApiError) -> float:
         return max(0.0, float(error.body.get("retryAfter", 0)))
     except (TypeError, ValueError):
         return 0.0
+
+
+def _is_final(error: ApiError) -> bool:
+    """Whether a 500 says what is wrong with the object: a value of the wrong type in what is applied does so."""
+    return str(error.body.get("message", "")).startswith("failed to create typed patch object")
 
 
 def _body(error: Any) -> Json:

@@ -1,0 +1,131 @@
+"""Remove what a run made, and find what dead runs left: by their labels, each object by its uid, nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
+from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
+
+__all__ = ["Leftover", "find_leftovers", "remove"]
+
+_POLL_S = 0.2
+_MADE_BY_OTHERS = ("endpoints", "endpointslices", "events")
+"""Kinds whose objects carry the labels of what they belong to, and go with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """An object that carries the label of a run."""
+
+    run: str
+    resource: Resource
+    namespace: str | None
+    name: str
+    uid: str
+
+    @property
+    def path(self) -> str:
+        """The object's path."""
+        return self.resource.path(self.namespace, self.name)
+
+    def __str__(self) -> str:
+        inside = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.resource.kind} {self.name}{inside} (run {self.run})"
+
+
+def find_leftovers(connection: Connection, run: str | None = None, namespace: str | None = None) -> list[Leftover]:
+    """Return what runs made and is still there: of one run or of all, in one namespace or in the whole cluster.
+
+    What another object owns is left out, and so is what lies in a namespace that is among them: it goes with that.
+    Kinds that may not be listed are passed over.
+
+    Raises:
+        ApiError: nobody answers.
+    """
+    selector = RUN_LABEL if run is None else f"{RUN_LABEL}={run}"
+    found: list[Leftover] = []
+    for resource in _resources(connection):
+        if namespace is not None and not resource.namespaced:
+            continue
+        try:
+            listed = connection.get(resource.path(namespace), labelSelector=selector)
+        except ApiError as error:
+            if error.status in (403, 404, 405):
+                continue
+            raise
+        found += (_leftover(resource, item["metadata"]) for item in listed.get("items") or () if not _owned(item))
+    homes = {item.name for item in found if item.resource.kind == "Namespace"}
+    return [item for item in found if item.namespace not in homes]
+
+
+def remove(connection: Connection, leftovers: Iterable[Leftover], *, deadline_s: float = 120.0) -> list[str]:
+    """Delete objects and wait until they are gone; return of each that is not why.
+
+    Raises:
+        ApiError: nobody answers.
+    """
+    problems: list[str] = []
+    waiting: list[Leftover] = []
+    for item in leftovers:
+        try:
+            if connection.delete(item.path, item.uid):
+                waiting.append(item)
+        except ApiError as error:
+            if error.status not in (401, 403, 405):
+                raise
+            problems.append(f"{item}: {error.what}")
+    deadline = time.monotonic() + deadline_s
+    while waiting and time.monotonic() < deadline:
+        waiting = [item for item in waiting if _body(connection, item) is not None]
+        time.sleep(_POLL_S if waiting else 0)
+    return problems + [f"{item}: {_holder(body)}" for item in waiting if (body := _body(connection, item))]
+
+
+def _resources(connection: Connection) -> Iterator[Resource]:
+    """Yield every kind that can be listed and deleted, in the version that the server prefers."""
+    groups = connection.get("/apis")["groups"]
+    for root, version in (("/api", "v1"), *(("/apis", group["preferredVersion"]["groupVersion"]) for group in groups)):
+        try:
+            listed = connection.get(f"{root}/{version}")
+        except ApiError as error:
+            if error.status in (403, 404, 503):  # an aggregated API whose server is away serves nothing of ours
+                continue
+            raise
+        for one in listed["resources"]:
+            usable = {"list", "delete"} <= set(one["verbs"]) and "/" not in one["name"]
+            if usable and one["name"] not in _MADE_BY_OTHERS:
+                yield Resource(version, one["kind"], one["name"], one["namespaced"])
+
+
+def _owned(item: dict[str, Any]) -> bool:
+    return bool(item["metadata"].get("ownerReferences"))
+
+
+def _leftover(resource: Resource, metadata: dict[str, Any]) -> Leftover:
+    run = metadata["labels"][RUN_LABEL]
+    return Leftover(run, resource, metadata.get("namespace"), metadata["name"], metadata["uid"])
+
+
+def _body(connection: Connection, item: Leftover) -> dict[str, Any] | None:
+    """Return an object as it is now, None where it is gone."""
+    try:
+        body = connection.get(item.path)
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+    return body if body["metadata"]["uid"] == item.uid else None
+
+
+def _holder(body: dict[str, Any]) -> str:
+    """Say what keeps an object that is to go."""
+    held = [*(body["metadata"].get("finalizers") or ()), *((body.get("spec") or {}).get("finalizers") or ())]
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    said = [one["message"] for one in conditions if one.get("status") == "True" and one.get("message")]
+    return f"still there, held by {', '.join(held) or 'nothing that it names'}" + (
+        f": {'; '.join(said)}" if said else ""
+    )

@@ -1,0 +1,110 @@
+"""A real cluster for the tests in this folder.
+
+``AEFM_TEST_CLUSTER`` names the program that starts and ends one (``up``, ``down``, ``load-image``). With
+``AEFM_TEST_CLUSTER_NAME`` the cluster of that name is used, started if need be, and left running.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_aefm.testbeds.kubernetes.applying import ensure_namespace
+from pytest_aefm.testbeds.kubernetes.connection import Connection, connect
+from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
+from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
+
+ROOT = Path(__file__).parents[2]
+BASE_IMAGE = "localhost/aefm-base:1"
+MESH_IMAGE = "localhost/aefm-mesh:test"
+
+
+@dataclass(frozen=True)
+class TestCluster:
+    """A running cluster: its name, the address of its entries, and the file with which it is reached."""
+
+    __test__ = False
+
+    program: Path
+    name: str
+    host: str
+    kubeconfig: Path
+
+    def load_image(self, image: str, dockerfile: Path, context: Path) -> None:
+        """Build an image and put it on every node."""
+        command = ["load-image", image, "--name", self.name, "--dockerfile", dockerfile, "--context", context]
+        _run(self.program, *command, "--base", BASE_IMAGE)
+
+
+def _run(program: Path, *arguments: object) -> str:
+    command = [str(program), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[TestCluster]:
+    """Start a cluster of two workers, and end it."""
+    found = os.environ.get("AEFM_TEST_CLUSTER")
+    if not found:
+        pytest.skip("no cluster: AEFM_TEST_CLUSTER does not name a program that starts one")
+    program, kept = Path(found), os.environ.get("AEFM_TEST_CLUSTER_NAME")
+    name = kept or f"aefm-{os.getpid()}"
+    try:
+        printed = _run(program, "up", "--name", name, "--workers", 2, "--pin-workers", "--no-prometheus", "--no-jaeger")
+        values = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
+        yield TestCluster(program, name, values["CLUSTER_HOST"], Path(values["KUBECONFIG"]))
+    finally:
+        if not kept:
+            _run(program, "down", "--name", name)
+
+
+@pytest.fixture(scope="session")
+def mesh_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build the image of a mesh service from this tree as its build file says, and load it."""
+    context = tmp_path_factory.mktemp("image")
+    tree = context / "tree"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-C", "wheel.cmake=false")
+    subprocess.run([*pip, "--wheel-dir", str(context / "dist"), str(tree)], check=True, capture_output=True)
+    cluster.load_image(MESH_IMAGE, ROOT / "docker" / "mesh.Dockerfile", context)
+    return MESH_IMAGE
+
+
+@pytest.fixture
+def connection(cluster: TestCluster) -> Iterator[Connection]:
+    """Return a connection to the cluster."""
+    with connect(cluster.kubeconfig) as made:
+        yield made
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def run_id() -> str:
+    """Return the id of a run that no other test has."""
+    return f"t{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+def namespace(connection: Connection, run_id: str) -> Iterator[str]:
+    """Return a namespace of the run, in which only pods of the restricted profile are admitted."""
+    name = f"aefm-{run_id}"
+    labels = {RUN_LABEL: run_id, "pod-security.kubernetes.io/enforce": "restricted"}
+    assert ensure_namespace(connection, name, labels)
+    yield name
+    remove(connection, find_leftovers(connection, run_id), deadline_s=0)  # what is slow to go may go while others run
