@@ -90,11 +90,13 @@ local function due_before(start, till)
 end
 
 -- In a thread: the counters are globals, because the main state can read nothing else.
-aefm_sent, aefm_answered, aefm_held, aefm_success, aefm_mismatch, aefm_4xx, aefm_5xx, aefm_other = 0, 0, 0, 0, 0, 0, 0, 0
+aefm_sent, aefm_answered, aefm_held = 0, 0, 0
+aefm_success, aefm_mismatch, aefm_4xx, aefm_5xx, aefm_other = 0, 0, 0, 0, 0
 aefm_start, aefm_begin, aefm_stop, aefm_last, aefm_cpu = 0, math.huge, math.huge, 0, -1
 for quarter = 1, 4 do _G["aefm_backlog" .. quarter], _G["aefm_samples" .. quarter] = 0, 0 end
 for power = LATE, MOST do _G["aefm_late" .. power] = 0 end
-local verified, blamed, shift, due_in_warmup, due_in_all, sampled, cpu_at, cpu_used = false, 0, math.huge, 0, 0, 0, nil, nil
+local due_in_warmup, due_in_all, verified, blamed, shift = 0, 0, false, 0, math.huge
+local sampled, cpu_at, cpu_used = 0, nil, nil
 
 local function look(now)
   if now < aefm_begin then return end
@@ -138,9 +140,19 @@ local function rest(now)
   if over(now) and aefm_answered >= aefm_sent then wrk.thread:stop() end
 end
 
+-- A script may set its functions anew while it runs.
+local own = {}
+local function adopt()
+  for _, name in ipairs { "request", "response" } do
+    if _G[name] ~= own[name] then script[name], _G[name] = _G[name], own[name] end
+  end
+end
+
 function init(arguments)
+  own.request, own.response = request, response
   seed(run.seed + 7919 * aefm_index)
   if script.init then guarded(script.init, arguments) end
+  adopt()
   if clock(MONOTONIC) < run.start then sleep(run.start, MONOTONIC, ABSOLUTE) end
   aefm_start = clock(MONOTONIC)
   aefm_begin = aefm_start + run.warmup
@@ -170,7 +182,10 @@ function response(status, headers, body)
   aefm_last, aefm_answered = now, aefm_answered + 1
   look(now)
   local verdict
-  if script.response then verdict = guarded(script.response, status, headers, body) end
+  if script.response then
+    verdict = guarded(script.response, status, headers, body)
+    adopt()
+  end
   if now >= aefm_begin then aefm_held = aefm_held + 1 end -- wrk2's histogram holds it
   if aefm_answered > due_in_warmup then -- requests are answered in the order in which they were due, by and large
     if verdict == true then aefm_success = aefm_success + 1
@@ -208,8 +223,8 @@ local function distinct(latency)
   return "[" .. table.concat(found, ",") .. "]"
 end
 
-local FIELDS = { "start", "begin", "stop", "last", "cpu", "sent", "answered", "held", "success", "mismatch", "4xx", "5xx",
-  "other" }
+local FIELDS = { "start", "begin", "stop", "last", "cpu", "sent", "answered", "held" }
+for _, outcome in ipairs { "success", "mismatch", "4xx", "5xx", "other" } do FIELDS[#FIELDS + 1] = outcome end
 for quarter = 1, 4 do
   FIELDS[#FIELDS + 1], FIELDS[#FIELDS + 2] = "backlog" .. quarter, "samples" .. quarter
 end
@@ -218,7 +233,8 @@ for power = LATE, MOST do FIELDS[#FIELDS + 1] = "late" .. power end
 
 local function account(thread, now)
   local start, begin, stop = thread:get("aefm_start"), thread:get("aefm_begin"), thread:get("aefm_stop")
-  local parts = { string.format('"due":%d,"due_in_warmup":%d', due_before(start, math.min(stop, now)), due_before(start, begin)) }
+  local due, due_in_warmup = due_before(start, math.min(stop, now)), due_before(start, begin)
+  local parts = { string.format('"due":%d,"due_in_warmup":%d', due, due_in_warmup) }
   for _, field in ipairs(FIELDS) do
     parts[#parts + 1] = string.format('"%s":%.9f', field, thread:get("aefm_" .. field))
   end

@@ -140,6 +140,22 @@ def test_scripts_of_deathstarbench_run(drive: Drive, serve: Serve, script: Scrip
     assert sorted(first.lines) == sorted(second.lines), "the seed gives every run the same requests"
 
 
+def test_a_script_may_set_its_functions_anew(drive: Drive, serve: Serve, script: Script) -> None:
+    """A ``request`` that is defined in ``init`` or in ``response`` is called from then on, and counted all the same."""
+    text = """
+    function init()
+      request = function() return wrk.format("GET", "/first") end
+    end
+    function response()
+      request = function() return wrk.format("GET", "/later") end
+    end
+    """
+    server = serve()
+    load = drive(server, script(text))
+    assert server.seen == load.offered == load.successes
+    assert {"GET /first HTTP/1.1", "GET /later HTTP/1.1"} == set(server.lines)
+
+
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
