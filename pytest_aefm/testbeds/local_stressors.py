@@ -93,10 +93,11 @@ class Stressors:
         return self._running[stressor]
 
     def _confirm(self, running: _Running, patience_s: float) -> None:
-        """Wait until a stressor is at work in its place."""
+        """Wait until a stressor is at work in its place; time in which it waited for a core does not count."""
         deadline = running.since_mono_s + patience_s
-        while lacking := self._lacking(_read(running)):
-            _expect(running, deadline, lacking)
+        while lacking := self._lacking(reading := _read(running)):
+            waited_s = sum(worker.wait_s for worker in reading.workers.values())
+            _expect(running, deadline + waited_s, lacking)
             time.sleep(_POLL_S)
         while running.stressor.streams:
             before = _read(running)
