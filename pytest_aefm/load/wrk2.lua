@@ -10,6 +10,7 @@ int aefm_sleep(int clock, int flags, const struct aefm_time *time, void *rest) _
 ]]
 local REALTIME, MONOTONIC, THREAD_CPU, ABSOLUTE = 0, 1, 3, 1
 local SAMPLE = 0.01 -- how often the backlog is looked at
+local ROUNDS = 4 -- of requests of all connections, from which their clocks are learnt
 local LATE, MOST = 3, 10 -- delays are counted by powers of two, from 2^3 to 2^10 ms
 
 local run = aefm
@@ -79,12 +80,12 @@ if run.check then
   os.exit(0)
 end
 
--- How many requests of one thread, started at `start`, are due before `till`: each connection is a clock of its own.
-local function due_before(start, till)
+-- How many requests of one thread are due before `till`: each connection is a clock of its own, from its start.
+local function due_before(starts, till)
   local count = 0
   for connection = 0, run.connections - 1 do
-    local periods = (till - start - connection * run.stagger) / run.period
-    count = count + math.max(0, math.ceil(periods) - (run.first_at_once and 0 or 1))
+    local periods = math.ceil((till - starts[connection]) / run.period)
+    count = count + math.max(0, periods - (run.first_at_once and 0 or 1))
   end
   return count
 end
@@ -95,38 +96,49 @@ aefm_success, aefm_mismatch, aefm_4xx, aefm_5xx, aefm_other = 0, 0, 0, 0, 0
 aefm_start, aefm_begin, aefm_stop, aefm_last, aefm_cpu = 0, math.huge, math.huge, 0, -1
 for quarter = 1, 4 do _G["aefm_backlog" .. quarter], _G["aefm_samples" .. quarter] = 0, 0 end
 for power = LATE, MOST do _G["aefm_late" .. power] = 0 end
-local due_in_warmup, due_in_all, verified, blamed, shift = 0, 0, false, 0, math.huge
+local starts, due_in_warmup, due_in_all, verified, blamed = {}, math.huge, math.huge, false, 0
 local sampled, cpu_at, cpu_used = 0, nil, nil
 
 local function look(now)
   if now < aefm_begin then return end
-  if not cpu_at then cpu_at, cpu_used = now, clock(THREAD_CPU) end
+  if not cpu_at then
+    cpu_at, cpu_used = now, clock(THREAD_CPU)
+    due_in_warmup, due_in_all = due_before(starts, aefm_begin), due_before(starts, aefm_stop)
+  end
   if now >= aefm_stop then
     if aefm_cpu < 0 and now - cpu_at > 0.1 then aefm_cpu = (clock(THREAD_CPU) - cpu_used) / (now - cpu_at) end
   elseif now - sampled >= SAMPLE then
     sampled = now
     local quarter = math.min(4, math.floor(4 * (now - aefm_begin) / run.duration) + 1)
-    local backlog = math.max(0, due_before(aefm_start, now - SAMPLE) - aefm_sent)
+    local backlog = math.max(0, due_before(starts, now - SAMPLE) - aefm_sent)
     _G["aefm_backlog" .. quarter] = _G["aefm_backlog" .. quarter] + backlog
     _G["aefm_samples" .. quarter] = _G["aefm_samples" .. quarter] + 1
   end
 end
 
--- How late a request of this thread is, the first having index 0.
-local function delay_of(index, now)
+local function due_at(index)
   local round = math.floor(index / run.connections) + (run.first_at_once and 0 or 1)
-  return now - aefm_start - round * run.period - index % run.connections * run.stagger
+  return starts[index % run.connections] + round * run.period, round
+end
+
+-- A connection starts when wrk2 wakes, which may be a second late, and keeps its clock from then on. The first rounds
+-- tell: a request is never early, and one of them is in time.
+local function learn(now)
+  if not run.regular or run.warmup == 0 or aefm_sent >= ROUNDS * run.connections then return end
+  local connection, _, round = aefm_sent % run.connections, due_at(aefm_sent)
+  local start = now - round * run.period
+  if aefm_sent < run.connections or start < starts[connection] then
+    starts[connection], _G["aefm_start" .. connection] = start, start
+  end
 end
 
 -- While nothing is in flight every connection is free: whatever is due and unsent then is late by wrk2's own fault.
--- The least delay of all is not: the thread began so much later than we saw, and its clocks with it.
 local function blame(now)
-  if aefm_answered < aefm_sent then return end
-  shift = math.min(shift, math.max(0, delay_of(aefm_sent, now)))
-  local due = due_before(aefm_start, math.min(now, aefm_stop))
+  if not run.regular or now < aefm_begin or aefm_answered < aefm_sent then return end
+  local due = due_before(starts, math.min(now, aefm_stop))
   for index = math.max(aefm_sent, blamed, due_in_warmup), due - 1 do
-    local delay = delay_of(index, now) - shift
-    local power = math.min(MOST, math.floor(math.log(math.max(delay, 1e-6) * 1000) / math.log(2)))
+    local delay_ms = math.max(1e-3, (now - due_at(index)) * 1000)
+    local power = math.min(MOST, math.floor(math.log(delay_ms) / math.log(2)))
     if power >= LATE then _G["aefm_late" .. power] = _G["aefm_late" .. power] + 1 end
   end
   blamed = math.max(blamed, due)
@@ -157,7 +169,10 @@ function init(arguments)
   aefm_start = clock(MONOTONIC)
   aefm_begin = aefm_start + run.warmup
   aefm_stop = aefm_begin + run.duration
-  due_in_warmup, due_in_all = due_before(aefm_start, aefm_begin), due_before(aefm_start, aefm_stop)
+  for connection = 0, run.connections - 1 do
+    starts[connection] = aefm_start + connection * run.stagger
+    _G["aefm_start" .. connection] = starts[connection]
+  end
 end
 
 function request()
@@ -167,8 +182,9 @@ function request()
   end
   local now = clock(MONOTONIC)
   aefm_last = now
+  learn(now)
   look(now)
-  if run.regular then blame(now) end
+  blame(now)
   if over(now) then
     rest(now)
     return "" -- wrk2 writes nothing, and the connection stays quiet
@@ -232,9 +248,10 @@ end
 for power = LATE, MOST do FIELDS[#FIELDS + 1] = "late" .. power end
 
 local function account(thread, now)
-  local start, begin, stop = thread:get("aefm_start"), thread:get("aefm_begin"), thread:get("aefm_stop")
-  local due, due_in_warmup = due_before(start, math.min(stop, now)), due_before(start, begin)
-  local parts = { string.format('"due":%d,"due_in_warmup":%d', due, due_in_warmup) }
+  local clocks = {}
+  for connection = 0, run.connections - 1 do clocks[connection] = thread:get("aefm_start" .. connection) end
+  local due = due_before(clocks, math.min(thread:get("aefm_stop"), now))
+  local parts = { string.format('"due":%d,"due_in_warmup":%d', due, due_before(clocks, thread:get("aefm_begin"))) }
   for _, field in ipairs(FIELDS) do
     parts[#parts + 1] = string.format('"%s":%.9f', field, thread:get("aefm_" .. field))
   end
