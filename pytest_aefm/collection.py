@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -61,16 +61,26 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     except ConfigurationError as error:
         mistake = str(error)
     if mistake:  # outside of the handler: pytest would show the chain
-        pytest.fail(mistake, pytrace=False)
+        _refuse(metafunc, mistake)
     if "aefm_case" not in metafunc.fixturenames:
         # getfixturevalue("aefm_run"), or an override that lost it before pytest 9.0.
         if not any(name.startswith("aefm_") for name in metafunc.fixturenames):
             message = (
                 f"{where}: the test has the marker 'aefm' but no fixture of it; expected aefm_run among its arguments"
             )
-            pytest.fail(message, pytrace=False)
+            _refuse(metafunc, message)
         metafunc.fixturenames.append("aefm_case")
     metafunc.parametrize("aefm_case", cases, ids=[case.id for case in cases], indirect=True, scope="function")
+
+
+def _refuse(metafunc: pytest.Metafunc, message: str) -> NoReturn:
+    """Fail the collection without a traceback.
+
+    xdist tells once what all workers say as plain text; elsewhere the short summary is to have the message, too.
+    """
+    if settings_of(metafunc.config).worker is not None:
+        raise pytest.Collector.CollectError(message)
+    pytest.fail(message, pytrace=False)
 
 
 def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
