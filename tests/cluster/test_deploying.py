@@ -226,7 +226,9 @@ def test_a_wrong_image_is_named(run: Run) -> None:
 
 def test_a_crashing_container_is_quoted(run: Run) -> None:
     """How it ended, and the last that it wrote."""
-    message = run.refusal(workload("Deployment", "geo", command=["sh", "-c", "echo no database at db:5432; exit 3"]))
+    command = ["sh", "-c", "echo no database at db:5432; exit 3"]
+    probe = {"exec": {"command": ["true"]}}
+    message = run.refusal(workload("Deployment", "geo", command=command, readinessProbe=probe))
     assert "container main: CrashLoopBackOff: Error, exit status 3" in message
     assert "log: no database at db:5432" in message
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_aefm.testbeds.kubernetes.health import failures, lacking
+from pytest_aefm.testbeds.kubernetes.health import failures, lacking, restarted
 
 Json = dict[str, Any]
 
@@ -132,3 +132,13 @@ def test_the_gravest_comes_first() -> None:
     found = failures([], [mounting, unscheduled, pod(waiting("ErrImagePull")), going], [event("FailedMount", "p")])
     reasons = [failure.reason for failure in found]
     assert ("ErrImagePull", 1, "FailedMount") == (reasons[0], reasons.count("ErrImagePull"), reasons[-1])
+
+
+def test_what_runs_again_is_not_trusted_at_once() -> None:
+    """Only where no readiness probe speaks for it, and a Job does not count for itself."""
+    main, side = {"name": "main", "restartCount": 1}, {"name": "side", "restartCount": 0}
+    assert [("main", 1)] == restarted(pod(main, side))
+    assert [] == restarted(pod(main, owner="Job"))
+    probed = pod(main)
+    probed["spec"] = {"containers": [{"name": "main", "readinessProbe": {"exec": {}}}]}
+    assert [] == restarted(probed)

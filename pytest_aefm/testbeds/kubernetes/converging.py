@@ -106,8 +106,10 @@ class DeployedApp:
         return True
 
     def _everything(self) -> list[Leftover]:
+        """Return all that the run made but its namespace, also what a deployment made before it failed."""
         inside = find_leftovers(self._connection, self._run, self._namespace)
-        return inside + [self._leftover(item) for item in self._applied if not item.resource.namespaced]
+        anywhere = find_leftovers(self._connection, self._run)
+        return inside + [one for one in anywhere if not one.resource.namespaced and one.resource.kind != "Namespace"]
 
     def _remove(self, leftovers: Iterable[Leftover]) -> None:
         problems = remove(self._connection, leftovers, deadline_s=self._deadline_s)

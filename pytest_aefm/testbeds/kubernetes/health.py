@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Failure", "failures", "lacking"]
+__all__ = ["Failure", "failures", "lacking", "restarted"]
 
 Json = dict[str, Any]
 
@@ -100,6 +100,21 @@ def _condition(item: Json, kind: str) -> Json | None:
     """Return the condition of a type that is true."""
     conditions = (item.get("status") or {}).get("conditions") or ()
     return next((one for one in conditions if one.get("type") == kind and one.get("status") == "True"), None)
+
+
+def restarted(pod: Json) -> list[tuple[str, int]]:
+    """Return the containers, each with how often, that run again after they ended and that no probe calls ready.
+
+    Such a one is ready to Kubernetes for as long as it runs, be that a moment.
+    """
+    probed = {one["name"] for one in (pod.get("spec") or {}).get("containers") or () if one.get("readinessProbe")}
+    if _is_of_job(pod):
+        return []
+    return [
+        (one["name"], one["restartCount"])
+        for one in (pod.get("status") or {}).get("containerStatuses") or ()
+        if one.get("restartCount") and one["name"] not in probed
+    ]
 
 
 def failures(workloads: Iterable[Json], pods: Iterable[Json], events: Sequence[Json]) -> list[Failure]:

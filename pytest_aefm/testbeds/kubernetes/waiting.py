@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pytest_aefm.errors import DeploymentError
 from pytest_aefm.testbeds.kubernetes.applying import Applied
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
-from pytest_aefm.testbeds.kubernetes.health import Failure, failures, lacking
+from pytest_aefm.testbeds.kubernetes.health import Failure, failures, lacking, restarted
 from pytest_aefm.testbeds.kubernetes.watching import Following
 
 __all__ = ["wait_ready"]
@@ -19,6 +19,9 @@ Json = dict[str, Any]
 
 _AWAITED = ("Deployment", "StatefulSet", "DaemonSet", "Job", "Pod", "CustomResourceDefinition")
 _TAIL_LINES = 15
+_STEADY_S = 11.0
+"""How long a container that ended before must run to count: the kubelet waits 10 s before it starts one again."""
+
 _LOOK_S = 1.0
 """How often to look where nothing changes: for failures that must last a while to count."""
 
@@ -67,6 +70,7 @@ class _Waiting:
         self.slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
         lists = [(item.resource.path(item.manifest.namespace), ours) for item in self._awaited]
         slices = [(self.slices, "")] if self._services else []
+        self._running: dict[tuple[str, str, int], float] = {}
         # Events know no labels; those of other applications in the namespace are about other objects.
         self.paths = [*lists, (self.pods, ours), (self.events, ""), *slices]
 
@@ -81,6 +85,7 @@ class _Waiting:
                 lacks.append(f"{item.manifest.label}: {what}")
         going = [pod["metadata"]["name"] for pod in following.items(self.pods) if _is_going(pod)]
         lacks += [f"pod {name}: not gone yet" for name in going]
+        lacks += self._unsteady(following.items(self.pods))
         served = {
             (one["metadata"].get("labels") or {}).get("kubernetes.io/service-name")
             for one in following.items(self.slices)
@@ -88,6 +93,15 @@ class _Waiting:
         }
         missing = (item for item in self._services if item.manifest.name not in served)
         return [*lacks, *(f"{item.manifest.label}: no endpoint" for item in missing)]
+
+    def _unsteady(self, pods: Iterable[Json]) -> Iterator[str]:
+        """Say which containers were started again a moment ago, on our own clock."""
+        now = time.monotonic()
+        for pod in pods:
+            for container, times in () if _is_going(pod) else restarted(pod):
+                first = self._running.setdefault((pod["metadata"]["uid"], container, times), now)
+                if now - first < _STEADY_S:
+                    yield f"pod {pod['metadata']['name']}: container {container} was started again just now"
 
     def failures(self, following: Following) -> list[Failure]:
         """Return what will not heal by waiting."""
