@@ -36,6 +36,8 @@ __all__ = [
 def pytest_aefm_experiment_start(item: pytest.Item, experiment: str) -> None:
     """Called in each process before the first case of an experiment is set up.
 
+    Where: the process that runs the test.
+
     Example::
 
         def pytest_aefm_experiment_start(experiment):
@@ -45,6 +47,8 @@ def pytest_aefm_experiment_start(item: pytest.Item, experiment: str) -> None:
 
 def pytest_aefm_environment_ready(item: pytest.Item, case: Case, deployment: Deployment) -> None:
     """Called when the application has been deployed, at first or anew, and answers; before it is disturbed.
+
+    Where: the process that runs the test.
 
     Example::
 
@@ -61,6 +65,8 @@ def pytest_aefm_factor_changed(item: pytest.Item, case: Case, factor: str, old: 
 
     This is the place to bring about what a factor of your own means.
 
+    Where: the process that runs the test.
+
     Example::
 
         def pytest_aefm_factor_changed(factor, old, new):
@@ -72,6 +78,8 @@ def pytest_aefm_factor_changed(item: pytest.Item, case: Case, factor: str, old: 
 def pytest_aefm_case_start(item: pytest.Item, case: Case) -> None:
     """Called right before a case's load, when application and interference are as the case wants them.
 
+    Where: the process that runs the test.
+
     Example::
 
         def pytest_aefm_case_start(case):
@@ -81,6 +89,8 @@ def pytest_aefm_case_start(item: pytest.Item, case: Case) -> None:
 
 def pytest_aefm_collect_start(item: pytest.Item, case: Case) -> None:
     """Called when the load has ended, before the collectors run.
+
+    Where: the process that runs the test.
 
     Example::
 
@@ -92,6 +102,8 @@ def pytest_aefm_collect_start(item: pytest.Item, case: Case) -> None:
 def pytest_aefm_case_finish(item: pytest.Item, case: Case, trial: Trial) -> None:
     """Called with the judged trial, whatever its verdict, before the test goes on.
 
+    Where: the process that runs the test.
+
     Example::
 
         def pytest_aefm_case_finish(case, trial):
@@ -101,6 +113,8 @@ def pytest_aefm_case_finish(item: pytest.Item, case: Case, trial: Trial) -> None
 
 def pytest_aefm_experiment_finish(config: pytest.Config, experiment: str) -> None:
     """Called in each process at the end of the session, for each experiment of which it ran a case.
+
+    Where: each process that ran a case of it.
 
     Example::
 
@@ -112,6 +126,8 @@ def pytest_aefm_experiment_finish(config: pytest.Config, experiment: str) -> Non
 @pytest.hookspec(firstresult=True)
 def pytest_aefm_driver(config: pytest.Config) -> Driver | None:
     """Return the load driver to use; the first that is not None wins, else the bundled ``aefm-wrk`` is used.
+
+    Where: each process that runs tests.
 
     Example::
 
@@ -125,6 +141,8 @@ def pytest_aefm_driver(config: pytest.Config) -> Driver | None:
 
 def pytest_aefm_collectors(item: pytest.Item, case: Case) -> Sequence[Collector]:
     """Return collectors to run besides those of the testbed.
+
+    Where: the process that runs the test.
 
     Example::
 
@@ -150,6 +168,8 @@ def pytest_aefm_case_cost(config: pytest.Config, case: Case, previous: Case | No
 
     It must depend on its arguments alone: every worker computes it.
 
+    Where: each process that collects tests.
+
     Example::
 
         def pytest_aefm_case_cost(case, previous):
@@ -160,6 +180,8 @@ def pytest_aefm_case_cost(config: pytest.Config, case: Case, previous: Case | No
 
 def pytest_aefm_report(config: pytest.Config, report: Mapping[str, Any]) -> None:
     """Called in the controller with the report before it is written; change it in place.
+
+    Where: the controller.
 
     Example::
 

@@ -47,6 +47,12 @@ def test_every_hook_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", hooks.__all__)
+def test_every_hook_says_where_it_runs(name: str) -> None:
+    """A hook's documentation tells in which process it is called: under xdist that decides where it must stand."""
+    assert "\nWhere: " in (inspect.getdoc(getattr(hooks, name)) or "")
+
+
+@pytest.mark.parametrize("name", hooks.__all__)
 def test_example_works(folder: ExperimentFolder, name: str) -> None:
     """The example in a hook's documentation does what it says."""
     add_to_conftest(folder, example(name))
