@@ -163,7 +163,7 @@ SERVED = {
 def test_every_script_is_served(quiet: Mesh, script: Path) -> None:
     """All requests of a script succeed, at its own endpoints, and each calls what the topology says."""
     rate, seconds = (100, 4) if "mixed" in script.stem else (40, 1)
-    options = f"-t1 -c50 -R{rate} -d{seconds}s --timeout 20s --seed 1 --json -".split()
+    options = f"-t1 -c200 -R{rate} -d{seconds}s --timeout 20s --seed 1 --json -".split()
     command: list[str | Path] = [AefmWrk.find().program, *options, "-s", script, f"http://127.0.0.1:{quiet.entry}"]
     done = subprocess.run(command, capture_output=True, check=True, timeout=60)
     assert {"success": rate * seconds} == json.loads(done.stdout)["outcomes"]
