@@ -11,15 +11,18 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pytest_aefm.apps import App
-from pytest_aefm.errors import DeploymentError, InterferenceError
-from pytest_aefm.model import AppSpec, InterferenceSpec
+from pytest_aefm.collectors.prometheus import PrometheusCollector
+from pytest_aefm.errors import CollectorError, DeploymentError, InterferenceError
+from pytest_aefm.model import AppSpec, InterferenceSpec, Window
 from pytest_aefm.supervisor import descendants
 from pytest_aefm.testbeds import local, local_app, local_watch
 from pytest_aefm.testbeds.local import LocalTestbed
 from pytest_aefm.testbeds.local_counters import read_process
+from pytest_aefm.testbeds.local_prometheus import find_prometheus
 from pytest_aefm.testbeds.local_settle import Settling, limit_ms
 
 TINY = """
@@ -225,6 +228,20 @@ def test_a_broken_prometheus_is_left_out(
     testbed.ensure_app(APP)
     assert [collector.name for collector in testbed.collectors()] == ["traces"]
     assert "cannot run" in testbed.describe()["prometheus_reason"]
+
+
+@pytest.mark.skipif(find_prometheus() is None, reason="no Prometheus here")
+def test_a_prometheus_that_dies_is_told(testbed: LocalTestbed) -> None:
+    """A Prometheus that is killed later fails its collector with its address; the application is left alone."""
+    first = testbed.ensure_app(APP)
+    (collector,) = [found for found in testbed.collectors() if isinstance(found, PrometheusCollector)]
+    processes = map(psutil.Process, descendants(testbed.supervisor.pid))
+    (prometheus,) = [process for process in processes if process.name() == "prometheus"]
+    prometheus.kill()
+    prometheus.wait(10)
+    with pytest.raises(CollectorError, match=f"^Prometheus: {collector.url}: "):
+        collector.collect(Window(time.time() - 1, time.monotonic() - 1, 1))
+    assert first.generation == testbed.ensure_app(APP).generation
 
 
 def test_close_ends_everything_and_gives_the_cores_back(testbed: LocalTestbed) -> None:
