@@ -32,6 +32,9 @@ def without(*wanted: str) -> list[str]:
 def beside(folder: ExperimentFolder) -> Beside:
     """Run pytest in the folder beside the neighbours of these names only."""
 
+    ini = folder.path / "tox.ini"  # which switches off for all other tests what these here are about
+    ini.write_text(ini.read_text().replace("addopts = -p no:randomly\n", ""))
+
     def run(wanted: str, *arguments: str) -> pytest.RunResult:
         return folder.run(*without(*wanted.split()), *arguments, subprocess=True)
 

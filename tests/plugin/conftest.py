@@ -28,9 +28,11 @@ def aefm_testbed(request):
     from pytest_aefm.recording import CLEANUP
     request.config.stash.setdefault(CLEANUP, []).extend(testbed.close())
 """
+# The order of an inner run's tests is what many tests are about, also where pytest-randomly shuffles the outer ones.
 # In a checkout the project is installed editable, whose import hook pytest meets in vain.
 _INI = """
 [pytest]
+addopts = -p no:randomly
 filterwarnings = ignore:Module already imported so cannot be rewritten. _editable:pytest.PytestAssertRewriteWarning
 """
 _TEST = """
