@@ -4,6 +4,8 @@
 
 PYTEST := .venv/bin/pytest
 NATIVE_BUILD := build/sanitized
+# What `make test-oldest` runs.
+OLDEST = tests/plugin
 # The system's, or the wheel's where set-up had to install that.
 CMAKE = $(firstword $(wildcard .venv/bin/cmake) cmake)
 CTEST = $(firstword $(wildcard .venv/bin/ctest) ctest)
@@ -30,7 +32,7 @@ test-packaging: setup ## Build and install the project in every way there is; ne
 
 test-oldest: setup ## Run the plugin's tests on the oldest pytest and xdist that are admitted; needs a package index.
 	tools/environment.sh oldest pytest==8.2.0 pytest-xdist==3.6.1
-	build/environments/oldest/bin/python -m pytest tests/plugin
+	build/environments/oldest/bin/python -m pytest $(OLDEST)
 
 test-neighbours: setup ## Run small experiments beside other plugins of pytest; needs a package index.
 	tools/environment.sh neighbours pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-metadata jinja2 markupsafe
