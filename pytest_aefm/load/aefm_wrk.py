@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytest_aefm.errors import LoadError, ScriptError
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.load import LoadRun
+from pytest_aefm.load.program import LEAD_S, ProgramRun, exit_error, run_dry
 from pytest_aefm.model import LoadResult, LoadSpec, Window
-from pytest_aefm.supervisor import Process, Supervisor, SupervisorError
+from pytest_aefm.supervisor import Supervisor, SupervisorError
 
 __all__ = ["AefmWrk", "command_line", "read_result"]
 
 _SCHEMA = 1
-_LEAD_S = 0.15  # from now to the first request: the generator starts and opens its connections in it
 _SCRIPT_ERROR = re.compile(r"(?P<where>[^\s:]+\.lua:\d+): (?P<what>.+)")
 
 
@@ -120,22 +120,10 @@ class AefmWrk:
             ScriptError: it has an error; the subject is its file and line.
             LoadError: the generator cannot be run.
         """
-        try:
-            done = subprocess.run(
-                [str(self.program), "--check", "-s", str(script), "-R", "1", "-d", "1s", "http://127.0.0.1:1"],
-                capture_output=True,
-                text=True,
-                stdin=subprocess.DEVNULL,
-                timeout=20,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ScriptError(
-                str(script), "the dry run did not end within 20 s", "a script without endless loops"
-            ) from error
-        except OSError as error:
-            raise LoadError("load driver aefm-wrk", f"cannot run {self.program}: {error}") from error
+        argv: list[str | Path] = [self.program, "--check", "-s", script, "-R", "1", "-d", "1s", "http://127.0.0.1:1"]
+        done = run_dry("aefm-wrk", argv, script)
         if done.returncode:
-            raise _failure(done.returncode, done.stderr, script)
+            raise _failure(script, done.returncode, done.stderr)
 
     def start(
         self,
@@ -154,7 +142,7 @@ class AefmWrk:
             LoadError: it cannot be started.
         """
         result = artifacts.absolute() / "load.json"
-        start_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
+        start_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
         wall_minus_mono_ns = time.time_ns() - time.monotonic_ns()
         argv = command_line(self.program, load, script, url, start_ns, result, own_cores)
         try:
@@ -165,7 +153,7 @@ class AefmWrk:
             raise LoadError("load driver aefm-wrk", str(error)) from error
         begin_ns = start_ns + int(load.warmup_s * 1e9)
         window = Window((begin_ns + wall_minus_mono_ns) / 1e9, begin_ns / 1e9, load.duration_s)
-        return _Run(process, window, result, script)
+        return ProgramRun("aefm-wrk", process, window, result, read_result, partial(_failure, script))
 
 
 _REMEDY = (
@@ -189,45 +177,13 @@ def _why_missing() -> str:
     )
 
 
-def _failure(status: int, output: str, script: Path) -> LoadError:
+def _failure(script: Path, status: int, output: str) -> LoadError:
     """Turn an exit status and the generator's words into an error."""
-    lines = [line for line in output.strip().splitlines() if line.strip()]
-    found = next((match for line in lines if (match := _SCRIPT_ERROR.search(line))), None)
     if status == 2:
+        lines = [line for line in output.strip().splitlines() if line.strip()]
+        found = next((match for line in lines if (match := _SCRIPT_ERROR.search(line))), None)
         subject = found["where"] if found else str(script)
         return ScriptError(
             subject, found["what"] if found else " ".join(lines[-1:]) or "Lua error", None, "mend the script"
         )
-    return LoadError("load driver aefm-wrk", f"exit status {status}: {' '.join(lines[-3:]) or 'no message'}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A run of the generator."""
-
-    process: Process
-    window: Window
-    output: Path
-    script: Path
-
-    def ended(self) -> bool:
-        return self.process.poll() is not None
-
-    def result(self, timeout_s: float) -> LoadResult:
-        try:
-            status = self.process.wait(timeout_s)
-        except TimeoutError as error:
-            self.stop()
-            raise LoadError("load driver aefm-wrk", str(error), "an end after warm-up, duration and drain") from error
-        except SupervisorError as error:
-            raise LoadError("load driver aefm-wrk", str(error)) from error
-        if status != 0:
-            raise _failure(status, self.process.log_tail(), self.script)
-        try:
-            return read_result(json.loads(self.output.read_text()))
-        except (OSError, ValueError) as error:
-            raise LoadError("load driver aefm-wrk", f"no result in {self.output}: {error}") from error
-
-    def stop(self) -> None:
-        if not self.ended():
-            self.process.stop(grace_s=0.5)
+    return exit_error("aefm-wrk", status, output)

@@ -6,25 +6,24 @@ warm-up, ``wrk2.lua`` counts in the window alone, and what nobody can tell is ab
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pytest_aefm.errors import LoadError, ScriptError
 from pytest_aefm.load import LoadRun
+from pytest_aefm.load.program import LEAD_S, ProgramRun, exit_error, run_dry
 from pytest_aefm.load.wrk2_accounts import read_result
 from pytest_aefm.load.wrk2_plan import Dialect, Plan, dry_run
-from pytest_aefm.model import LoadResult, LoadSpec, Window
-from pytest_aefm.supervisor import Process, Supervisor, SupervisorError
+from pytest_aefm.model import LoadSpec, Window
+from pytest_aefm.supervisor import Supervisor, SupervisorError
 
 __all__ = ["Wrk2"]
 
-_LEAD_S = 0.15  # from now to the first request: wrk2 starts and loads its scripts in it
 _SCRIPT_ERROR = re.compile(r"^aefm-script: (?P<what>.+)$", re.MULTILINE)
 
 
@@ -52,9 +51,9 @@ class Wrk2:
         with tempfile.TemporaryDirectory(prefix="aefm-") as folder:
             dry = Path(folder) / "check.lua"
             dry.write_text(dry_run(script.absolute(), url))
-            status, output = _run([self.program, "-t1", "-c1", "-d1", "-R1", "-s", dry, url], script)
-        if status:
-            raise _failure(status, output, script)
+            done = run_dry("wrk2", [self.program, "-t1", "-c1", "-d1", "-R1", "-s", dry, url], script)
+        if done.returncode:
+            raise _failure(script, done.returncode, done.stderr + done.stdout)
 
     def start(
         self,
@@ -76,7 +75,7 @@ class Wrk2:
         del own_cores  # it has no way to spin
         plan, folder = Plan.of(load, self.dialect), artifacts.absolute()
         accounts, result = folder / "load.lua", folder / "load.json"
-        start_s = time.monotonic() + _LEAD_S
+        start_s = time.monotonic() + LEAD_S
         accounts.write_text(plan.lua(script.absolute(), start_s, result))
         try:
             # Not in real time: when the application goes away it spins, and would starve what shares its core.
@@ -86,22 +85,8 @@ class Wrk2:
             raise LoadError("load driver wrk2", str(error)) from error
         begin_s = start_s + plan.warmup_s
         window = Window(begin_s + time.time() - time.monotonic(), begin_s, load.duration_s)
-        return _Run(process, window, plan, result, script, self.version)
-
-
-def _run(argv: Sequence[str | Path], script: Path) -> tuple[int, str]:
-    """Run wrk2 dry; return its exit status and what it said."""
-    try:
-        done = subprocess.run(
-            [str(part) for part in argv], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ScriptError(
-            str(script), "the dry run did not end within 20 s", "a script without endless loops"
-        ) from error
-    except OSError as error:
-        raise LoadError("load driver wrk2", f"cannot run {argv[0]}: {error}") from error
-    return done.returncode, done.stderr + done.stdout
+        read = partial(read_result, plan=plan, version=self.version)
+        return ProgramRun("wrk2", process, window, result, read, partial(_failure, script))
 
 
 def _script_error(text: str, script: Path) -> ScriptError:
@@ -113,44 +98,8 @@ def _script_error(text: str, script: Path) -> ScriptError:
     return ScriptError(f"{file}:{where['line']}", text[where.end() :], None, "mend the script")
 
 
-def _failure(status: int, output: str, script: Path) -> LoadError:
+def _failure(script: Path, status: int, output: str) -> LoadError:
     """Turn an exit status and the words of wrk2 or of its accounts into an error."""
     if found := _SCRIPT_ERROR.search(output):
         return _script_error(found["what"], script)
-    lines = [line for line in output.strip().splitlines() if line.strip()]
-    return LoadError("load driver wrk2", f"exit status {status}: {' '.join(lines[-3:]) or 'no message'}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A run of wrk2."""
-
-    process: Process
-    window: Window
-    plan: Plan
-    output: Path
-    script: Path
-    version: str
-
-    def ended(self) -> bool:
-        return self.process.poll() is not None
-
-    def result(self, timeout_s: float) -> LoadResult:
-        try:
-            status = self.process.wait(timeout_s)
-        except TimeoutError as error:
-            self.stop()
-            raise LoadError("load driver wrk2", str(error), "an end after warm-up, duration and drain") from error
-        except SupervisorError as error:
-            raise LoadError("load driver wrk2", str(error)) from error
-        if status != 0:
-            raise _failure(status, self.process.log_tail(), self.script)
-        try:
-            document = json.loads(self.output.read_text())
-        except (OSError, ValueError) as error:
-            raise LoadError("load driver wrk2", f"no result in {self.output}: {error}") from error
-        return read_result(document, self.plan, self.version)
-
-    def stop(self) -> None:
-        if not self.ended():
-            self.process.stop(grace_s=0.5)
+    return exit_error("wrk2", status, output)
