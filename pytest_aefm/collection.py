@@ -92,10 +92,10 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     chosen = experiment.from_options(options, where=where, name=name, base=paths[0] if paths else None)
     metafunc.config.stash.setdefault(_NOTES, {})[where] = chosen.notes
     cases = chosen.cases(confidence=settings.confidence, seed=settings.seed)
-    if (settings.testbed or chosen.testbed) == "local":
+    testbed = settings.testbed or chosen.testbed
+    if testbed == "local":
         _refuse_doses(chosen, cases)
-    found = _script(metafunc, chosen, settings.testbed or chosen.testbed)
-    app = _app(metafunc, chosen, settings.testbed or chosen.testbed)
+    found, app = _script(metafunc, chosen, testbed), _app(metafunc, chosen, testbed)
     mutates = chosen.load.mutates
     if found is not None and ("mutates",) not in chosen.settings:
         mutates = changes_data(found)
