@@ -17,17 +17,10 @@ import psutil
 import pytest
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
+TINY = Path(__file__).parents[1] / "data" / "tiny"  # an application of one service
 _FILES = {
     "pytest.ini": "[pytest]\n",
-    "tiny.lua": 'function request() return wrk.format("GET", "/ok") end',
-    "tiny.yaml": """
-app: tiny
-entry: front
-smoke: [{path: /ok}]
-services:
-  front:
-    endpoints: [{path: /ok, steps: [{cpu_us: 200}]}]
-""",
+    **{path.name: path.read_text() for path in TINY.iterdir()},
     "test_it.py": """
 import pytest
 

@@ -24,17 +24,10 @@ import pytest
 def test_search(aefm_run):
     aefm_run()
 """
+TINY = Path(__file__).parents[1] / "data" / "tiny"  # an application of one service
 _FILES = {
     "test_it.py": _REAL,
-    "tiny.lua": 'function request() return wrk.format("GET", "/ok") end',
-    "tiny.yaml": """
-app: tiny
-entry: front
-smoke: [{path: /ok}]
-services:
-  front:
-    endpoints: [{path: /ok, steps: [{cpu_us: 200}]}]
-""",
+    **{path.name: path.read_text() for path in TINY.iterdir()},
 }
 # The alarm that pytest-timeout has set goes off in mid-load, however long the set-up takes on this machine.
 _ALARM = """
