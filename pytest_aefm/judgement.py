@@ -62,7 +62,7 @@ def load_checks(load: LoadResult) -> tuple[CheckResult, ...]:
         step = abs(load.clock_step_s)
         message = f"the wall clock stepped by {step * 1e3:.1f} ms in the window, limit {_CLOCK_STEP_S * 1e3:.0f} ms"
         checks.append(CheckResult("clock step", step <= _CLOCK_STEP_S, round(step * 1e3, 4), 10.0, "ms", message))
-    return tuple(checks)
+    return (*checks, *load.checks)
 
 
 def lag_limit_ms(success: LatencyHistogram | None) -> float:

@@ -145,7 +145,8 @@ class LoadResult:
     completed with an answer. ``outcomes`` counts sum to ``offered``; ``latency`` is per outcome, from the
     intended send time, and lacks an outcome that was counted where its latencies are not known. ``backlog`` is the
     wait of requests that found no free connection. ``unknown`` maps what the driver cannot tell (a metric such as
-    ``latency``, a self-check such as ``pacer lag p99``) to the reason.
+    ``latency``, a self-check such as ``pacer lag p99``) to the reason. Of a load that several generators share,
+    ``pacer_lag`` is that of the latest of them, ``details`` tells of each, and ``checks`` are those of their start.
     """
 
     driver: str
@@ -169,6 +170,8 @@ class LoadResult:
     clock_step_s: float | None = None
     interrupted: bool = False
     unknown: Mapping[str, str] = field(default_factory=dict)
+    checks: tuple[CheckResult, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def successes(self) -> int:

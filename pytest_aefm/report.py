@@ -128,6 +128,7 @@ def _load_entry(load: LoadResult, case: Case) -> dict[str, Any]:
         "drain_s": load.drain_s,
         "interrupted": load.interrupted,
         "unknown": load.unknown,
+        "details": load.details,
     }
 
 
