@@ -199,7 +199,8 @@ class LocalTestbed:
 
     def mark(self) -> Mark:
         """Read all counters now."""
-        return take_mark(self._app, self._stressors.read() if self._stressors else (), self._cores)
+        own = (os.getpid(), *descendants(self._supervisor.pid)) if self._supervisor else (os.getpid(),)
+        return take_mark(self._app, self._stressors.read() if self._stressors else (), self._cores, own)
 
     def observe(self, before: Mark, after: Mark, window: Window) -> Observations:
         """Return what two marks say of a window; see :class:`pytest_aefm.testbeds.Testbed`."""

@@ -13,6 +13,7 @@ from pathlib import Path
 __all__ = [
     "CpuTicks",
     "ProcessReading",
+    "cpu_clock_s",
     "place",
     "pressure_us",
     "read_process",
@@ -68,7 +69,7 @@ def read_process(pid: int) -> ProcessReading | None:
         resident = int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE
     except (OSError, IndexError):
         return None
-    cpu_s = _cpu_clock_s(pid)
+    cpu_s = cpu_clock_s(pid)
     if cpu_s is None:
         cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
     return ProcessReading(pid, int(fields[19]), cpu_s, resident, read_threads(pid), fields[0] == "S")
@@ -95,10 +96,10 @@ def waited_s(before: ProcessReading, after: ProcessReading) -> float | None:
     return sum(waited - before.threads.get(thread, (0.0, 0.0))[1] for thread, (_, waited) in after.threads.items())
 
 
-def _cpu_clock_s(pid: int) -> float | None:
+def cpu_clock_s(pid: int) -> float | None:
     """Return a process's CPU time by its clock, to the nanosecond (/proc/PID/stat counts in ticks of 10 ms).
 
-    The clock's number is made as ``clock_getcpuclockid`` makes it: ~pid in the high bits, 2 for CPU time.
+    None if it is gone. The clock's number is made as ``clock_getcpuclockid`` makes it: ~pid in the high bits, 2 for CPU time.
     """
     try:
         return time.clock_gettime((~pid << 3) | 2)

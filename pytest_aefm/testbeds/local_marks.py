@@ -20,6 +20,7 @@ from pytest_aefm.testbeds.local_counters import (
     steal_share,
     waited_s,
 )
+from pytest_aefm.testbeds.local_foreign import CpuUse, foreign_check, read_cpu_use
 from pytest_aefm.testbeds.machine import CorePlan, memory_bytes
 
 __all__ = ["Mark", "ServiceMark", "observations", "take_mark"]
@@ -46,16 +47,23 @@ class Mark:
     services: Mapping[str, ServiceMark]
     stressors: Sequence[StressorReading]
     steal: CpuTicks
+    cpu_use: CpuUse
     pressure_us: Mapping[str, int]
     available_bytes: int | None = None
 
 
-def take_mark(app: LocalApp | None, stressors: Sequence[StressorReading], cores: CorePlan) -> Mark:
-    """Read the counters of an application's services and of the machine now (some milliseconds)."""
+def take_mark(
+    app: LocalApp | None, stressors: Sequence[StressorReading], cores: CorePlan, own: Iterable[int] = ()
+) -> Mark:
+    """Read the counters of an application's services and of the machine now (some milliseconds).
+
+    ``own`` are all processes of the experiment.
+    """
     wall_s, mono_s = time.time(), time.monotonic()
     services = {name: _service_mark(service) for name, service in app.services.items()} if app else {}
     available = memory_bytes().get("MemAvailable")
-    return Mark(wall_s, mono_s, services, stressors, read_steal(cores.used), pressure_us(), available)
+    steal, cpu_use = read_steal(cores.used), read_cpu_use(own, cores.services)
+    return Mark(wall_s, mono_s, services, stressors, steal, cpu_use, pressure_us(), available)
 
 
 def _service_mark(service: ServiceProcess) -> ServiceMark:
@@ -139,5 +147,8 @@ def _checks(before: Mark, after: Mark, cores: CorePlan) -> Iterable[CheckResult]
     limit = STEAL_WARN if warned else STEAL_LIMIT
     message = f"a hypervisor took {steal:.1%} of a used core, limit {limit:.0%}"
     yield CheckResult("steal", steal <= STEAL_WARN, steal, limit, "share", message, warning=warned)
+    foreign = foreign_check(before.cpu_use, after.cpu_use, after.mono_s - before.mono_s)
+    if foreign is not None:
+        yield foreign
     if cores.shared:
         yield CheckResult("cores of its own", False, message=cores.warning, warning=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -263,6 +265,23 @@ def test_interference_is_felt(testbed: LocalTestbed) -> None:
     disturbed_ms = statistics.median(drive(testbed, 120, 40)[3])
     print(f"p50 {quiet_ms:.1f} ms, with interference {disturbed_ms:.1f} ms: {disturbed_ms / quiet_ms:.2f} x")
     assert disturbed_ms > 1.3 * quiet_ms
+
+
+def test_a_neighbour_that_nobody_asked_for_is_told(testbed: LocalTestbed) -> None:
+    """What others take of the services' cores is a self-check that fails; interference of ours is none."""
+    testbed.ensure_interference((CPU,))
+    asked = {check.name: check for check in idle_window(testbed, 2.0).checks}
+    testbed.ensure_interference(())
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
+        try:
+            os.sched_setaffinity(neighbour.pid, testbed.cores.services)
+            unasked = {check.name: check for check in idle_window(testbed, 2.0).checks}
+        finally:
+            neighbour.kill()
+    assert asked["foreign load"].ok, asked["foreign load"].message
+    assert not unasked["foreign load"].ok
+    assert not unasked["foreign load"].warning
+    assert f"pid {neighbour.pid}" in unasked["foreign load"].message
 
 
 def test_a_killed_stressor_is_named(testbed: LocalTestbed) -> None:
