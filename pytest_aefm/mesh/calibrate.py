@@ -17,17 +17,21 @@ from pathlib import Path
 from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.mesh.work import WORK_VERSION, work
 
-__all__ = ["Calibration", "calibrate", "cpu_model", "measure"]
+__all__ = ["CALM", "Calibration", "calibrate", "cpu_model", "measure"]
+
+CALM = 0.1
+"""The spread up to which a measurement counts as one of an idle machine."""
 
 _RUNS = 9
 _RUN_US = 50_000.0
+_TRIES = 3
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Iterations of the work function per CPU-microsecond, and for what they hold.
 
-    ``spread`` is (largest - smallest) / median over the runs: above some 0.1 the machine was not idle.
+    ``spread`` is (largest - smallest) / median over the runs: above 0.1 the machine was not idle.
     """
 
     iterations_per_us: float
@@ -40,6 +44,7 @@ class Calibration:
 def calibrate(cache_dir: Path, *, model: str | None = None, version: str = WORK_VERSION) -> Calibration:
     """Return the calibration of this CPU model and program version, measuring it (0.5 s) if it is not kept.
 
+    Where the machine is not idle it is measured up to three times, and again the next time: the calmest is kept.
     ``model`` defaults to this machine's. Kept in ``cache_dir/calibration.json``; an unreadable file is replaced.
 
     Raises:
@@ -48,13 +53,18 @@ def calibrate(cache_dir: Path, *, model: str | None = None, version: str = WORK_
     model = cpu_model() if model is None else model
     path = cache_dir / "calibration.json"
     kept = _read(path)
-    for entry in kept:
-        if (entry.cpu_model, entry.version) == (model, version):
-            return entry
-    median, spread = measure()
-    fresh = Calibration(median, model, version, spread, time.time())
-    _write(path, [*kept, fresh])
-    return fresh
+    known = next((entry for entry in kept if (entry.cpu_model, entry.version) == (model, version)), None)
+    best = known
+    for _ in range(_TRIES):
+        if best is not None and best.spread <= CALM:
+            break
+        median, spread = measure()
+        if best is None or spread < best.spread:
+            best = Calibration(median, model, version, spread, time.time())
+    assert best is not None, "measured at least once"
+    if best != known:
+        _write(path, [*(entry for entry in kept if entry != known), best])
+    return best
 
 
 def measure(function: Callable[[int], object] = work) -> tuple[float, float]:
