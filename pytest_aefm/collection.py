@@ -284,9 +284,10 @@ def plan_lines(items: Sequence[pytest.Item]) -> Iterator[str]:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         yield "  ".join([row[0].rjust(widths[0]), *cells[1:3], row[3].rjust(widths[3])])
+    planned = {_function(item) for item in ours}
     for where, notes in ours[0].config.stash.get(_NOTES, {}).items():
-        yield from (f"note: {where}: {note}" for note in notes)
-    yield f"{len(ours)} cases, about {duration_text(total)}; nothing was run"
+        yield from (f"note: {where}: {note}" for note in notes if where in planned)
+    yield f"{len(ours)} case{'s' if len(ours) > 1 else ''}, about {duration_text(total)}; nothing was run"
 
 
 def _changes(before: Case | None, case: Case) -> str:

@@ -18,7 +18,7 @@ __all__ = ["Lines", "Running", "Snapshot", "Status", "View", "duration_text"]
 
 _WORDS = {
     "check": "checking what there is",
-    "interference": "starting interference",
+    "interference": "changing interference",
     "settle": "settling",
     "collect": "collecting",
     "judge": "judging",
@@ -107,6 +107,8 @@ class Snapshot:
         """How long still, in words."""
         if self.left_s is None:
             return ""
+        if self.running and all(case.waits for case in self.running):
+            return f"then about {duration_text(self.left_s)} more"
         return f"about {duration_text(self.left_s)} left" if self.left_s >= 0.5 else "almost done"
 
 

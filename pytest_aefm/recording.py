@@ -149,6 +149,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     from pytest_aefm.errors import AefmError, Broken, InvalidMeasurement, VerdictError
 
     error = call.excinfo.value
+    if isinstance(error, AefmError | VerdictError):
+        _shorten(report, type(error))
     ours = isinstance(error, AefmError | Broken | InvalidMeasurement)
     # pytest.fail() ends tests for others, such as pytest-timeout; a skip is no failure.
     failed = isinstance(error, Exception | pytest.fail.Exception) if call.when == "setup" else ours and not state.calls
@@ -166,6 +168,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     elif not isinstance(error, VerdictError) and report.longrepr is None:
         report.longrepr = str(error)
     return report
+
+
+def _shorten(report: pytest.TestReport, kind: type[BaseException]) -> None:
+    """Leave the module out of what the short summary says: in 80 columns the reason would have no room behind it."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = crash.message.removeprefix(f"{kind.__module__}.")
 
 
 def _record_failure(item: pytest.Item, state: ItemState, error: BaseException) -> None:

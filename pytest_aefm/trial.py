@@ -160,8 +160,12 @@ def explain(trial: Trial) -> str:
     """Say why a trial has its verdict: the reason first, then every further finding and the table of SLOs."""
     lines = [trial.reason]
     lines += [f"also {item.verdict}: {item.message}" for item in trial.findings if item.message != trial.reason]
+    if trial.verdict == Verdict.INVALID:
+        lines.append("this says nothing of the application: measure again, or see what 'aefm doctor' says")
     if trial.slos:
-        lines += ["", slo_table(trial.slos)]
+        severity = list(Verdict)
+        ordered = sorted(trial.slos, key=lambda result: severity.index(Verdict(result.verdict)))
+        lines += ["", *(["not counted:"] if trial.verdict == Verdict.INVALID else []), slo_table(ordered)]
     return "\n".join(lines)
 
 
