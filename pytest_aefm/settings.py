@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from pytest_aefm.options import ClusterOptions
 
 __all__ = ["SETTINGS", "Settings", "add_options", "read_settings", "refuse_unwritable", "settings_of"]
 
@@ -26,8 +30,40 @@ _OPTIONS = (
         "load generator to use: a path or a name on PATH, aefm-wrk or wrk2 (default: the bundled aefm-wrk, else wrk2)",
     ),
     ("seed", "", "seed of the order of cases and of the load (default: a new one for each run)"),
+    (
+        "ready-timeout",
+        "",
+        "seconds an application may take to get ready (default: 60 for a service of the local testbed, 300 on a "
+        "cluster)",
+    ),
+    ("context", "", "cluster: context of the kubeconfig (default: its current one)"),
+    (
+        "kubeconfig",
+        "",
+        "cluster: file to reach it by (default: KUBECONFIG, ~/.kube/config, the pod's account)",
+    ),
+    ("namespace", "", "cluster: namespace to use, which must exist (default: one of its own for each run)"),
+    ("lease-namespace", "aefm-system", "cluster: namespace of the lease by which runs take turns"),
+    ("wait", "0", "cluster: seconds to wait for a cluster that another run uses"),
+    (
+        "entry",
+        "",
+        "cluster: how it is reached: nodeport, loadbalancer or port-forward (default: as its Service is)",
+    ),
+    ("app-image", "", "cluster: image of a topology's services (default: the experiment's app_img)"),
+    ("stress-image", "", "cluster: image of the pods that disturb; it has stress-ng and iperf3 (default: none)"),
+    ("load-image", "", "cluster: image of the pods that drive the load from inside (default: none)"),
+    ("load-from", "local", "cluster: where the load comes from, local (this machine) or cluster"),
+    ("load-pods", "1", "cluster: how many pods drive the load from inside"),
+    ("prometheus", "", "cluster: URL of its Prometheus (default: the experiment's prometheus_host)"),
 )
-_FLAGS = (("observe", "judge and report, but let violated, no_data and inconclusive pass"),)
+_FLAGS = (
+    ("observe", "judge and report, but let violated, no_data and inconclusive pass"),
+    ("keep", "cluster: leave the application there for the next run"),
+    ("allow-shared", "cluster: disturb nodes where pods of others run, too"),
+)
+_METAVARS = {"ready-timeout": "SECONDS", "wait": "SECONDS", "load-pods": "N", "prometheus": "URL"}
+_ENTRIES, _ORIGINS = ("nodeport", "loadbalancer", "port-forward"), ("local", "cluster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +71,8 @@ class Settings:
     """What the user asked for, and where this run keeps its files.
 
     ``report`` is where the copy of the report goes, ``run_dir`` the run's own folder (made when first needed),
-    ``wrk`` the load generator where one is named, ``worker`` the xdist worker's id or None.
+    ``wrk`` the load generator where one is named, ``worker`` the xdist worker's id or None. ``ready_timeout_s`` is how
+    long an application may take to get ready, None for the testbed's own.
     """
 
     report: Path
@@ -51,6 +88,8 @@ class Settings:
     cache_dir: Path
     wrk: Path | None = None
     worker: str | None = None
+    ready_timeout_s: float | None = None
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -66,11 +105,11 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("aefm", "microservice performance experiments (pytest-aefm)")
     for name, default, text in _OPTIONS:
         shown = text if "(default" in text else f"{text} (default: {default})"
-        group.addoption(f"--aefm-{name}", metavar=name.upper(), default=None, help=shown)
-        parser.addini(f"aefm_{name}", help=shown, type="string", default="")  # empty: not given
+        group.addoption(f"--aefm-{name}", metavar=_METAVARS.get(name, name.upper()), default=None, help=shown)
+        parser.addini(_ini(name), help=shown, type="string", default="")  # empty: not given
     for name, text in _FLAGS:
         group.addoption(f"--aefm-{name}", action="store_true", default=None, help=f"{text} (default: off)")
-        parser.addini(f"aefm_{name}", help=f"{text} (default: off)", type="bool", default=False)
+        parser.addini(_ini(name), help=f"{text} (default: off)", type="bool", default=False)
     parser.addini(
         "aefm_files",
         help="names of YAML files that are collected as tests (default: *.aefm.yaml *.aefm.yml)",
@@ -95,20 +134,18 @@ def read_settings(config: pytest.Config) -> Settings:
     run_id = workerinput.get("aefm_run_id") or time.strftime("%Y%m%d-%H%M%S") + f"-{os.getpid()}"
     cache = config.rootpath / ".aefm"
     run_dir = cache / "runs" / run_id
-    inconclusive = _text(config, "inconclusive")
-    if inconclusive not in ("fail", "warn", "pass"):
-        raise pytest.UsageError(f"--aefm-inconclusive: {inconclusive!r}; expected fail, warn or pass")
+    inconclusive = _one_of("inconclusive", _text(config, "inconclusive"), ("fail", "warn", "pass"))
     testbed = _text(config, "testbed") or None
     if testbed not in (None, "local", "kubernetes"):
         raise pytest.UsageError(f"--aefm-testbed: unknown testbed {testbed!r}; expected local or kubernetes")
-    observe = config.getoption("--aefm-observe")
+    ready = _text(config, "ready-timeout")
     return Settings(
         report=_path(config, "report"),
         journal=_path(config, "journal") if _text(config, "journal") else run_dir / "journal.jsonl",
         testbed=testbed,
         confidence=_confidence(_text(config, "confidence")),
         inconclusive=inconclusive,
-        observe=bool(config.getini("aefm_observe") if observe is None else observe),
+        observe=_flag(config, "observe"),
         plan=bool(config.getoption("--aefm-plan")),
         seed=int(workerinput["aefm_seed"]) if "aefm_seed" in workerinput else _seed(_text(config, "seed")),
         run_id=run_id,
@@ -116,6 +153,28 @@ def read_settings(config: pytest.Config) -> Settings:
         cache_dir=cache,
         wrk=_program(config, "wrk"),
         worker=workerinput.get("workerid"),
+        ready_timeout_s=_number("ready-timeout", ready, 1.0) if ready else None,
+        cluster=_cluster(config),
+    )
+
+
+def _cluster(config: pytest.Config) -> ClusterOptions:
+    entry = _text(config, "entry")
+    return ClusterOptions(
+        kubeconfig=_path(config, "kubeconfig") if _text(config, "kubeconfig") else None,
+        context=_text(config, "context") or None,
+        namespace=_text(config, "namespace") or None,
+        lease_namespace=_text(config, "lease-namespace"),
+        wait_s=_number("wait", _text(config, "wait")),
+        keep=_flag(config, "keep"),
+        allow_shared=_flag(config, "allow-shared"),
+        entry=_one_of("entry", entry, _ENTRIES) if entry else None,
+        app_image=_text(config, "app-image") or None,
+        stress_image=_text(config, "stress-image") or None,
+        load_image=_text(config, "load-image") or None,
+        load_from=_one_of("load-from", _text(config, "load-from"), _ORIGINS),
+        load_pods=_whole("load-pods", _text(config, "load-pods")),
+        prometheus=_text(config, "prometheus") or None,
     )
 
 
@@ -139,13 +198,22 @@ def refuse_unwritable(config: pytest.Config) -> None:
 
 def _given(config: pytest.Config, name: str) -> bool:
     """Return whether the user named this option, on the command line or in the ini file."""
-    return config.getoption(f"--aefm-{name}") is not None or bool(config.getini(f"aefm_{name}"))
+    return config.getoption(f"--aefm-{name}") is not None or bool(config.getini(_ini(name)))
+
+
+def _ini(name: str) -> str:
+    return f"aefm_{name}".replace("-", "_")
+
+
+def _flag(config: pytest.Config, name: str) -> bool:
+    option = config.getoption(f"--aefm-{name}")
+    return bool(config.getini(_ini(name)) if option is None else option)
 
 
 def _text(config: pytest.Config, name: str) -> str:
     option = config.getoption(f"--aefm-{name}")
     default = next(default for known, default, _ in _OPTIONS if known == name)
-    return str(config.getini(f"aefm_{name}") or default if option is None else option)
+    return str(config.getini(_ini(name)) or default if option is None else option)
 
 
 def _path(config: pytest.Config, name: str) -> Path:
@@ -167,6 +235,29 @@ def _program(config: pytest.Config, name: str) -> Path | None:
     if found is None:
         raise pytest.UsageError(f"--aefm-{name}: {text!r} is not on PATH; expected the name of a program, or its path")
     return Path(found)
+
+
+def _one_of(name: str, text: str, known: Sequence[str]) -> str:
+    if text not in known:
+        expected = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise pytest.UsageError(f"--aefm-{name}: {text!r}; expected {expected}")
+    return text
+
+
+def _number(name: str, text: str, least: float = 0.0) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value < math.inf:
+        raise pytest.UsageError(f"--aefm-{name}: {text!r}; expected a number of seconds, {least:g} or more")
+    return value
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise pytest.UsageError(f"--aefm-{name}: {text!r}; expected a whole number, 1 or more")
+    return int(text)
 
 
 def _confidence(text: str) -> float:
