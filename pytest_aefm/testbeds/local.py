@@ -29,10 +29,10 @@ from pytest_aefm.testbeds.local_app import DeployPlan, LocalApp, PortTakenError,
 from pytest_aefm.testbeds.local_counters import place, read_process
 from pytest_aefm.testbeds.local_doses import filling_s, refusals
 from pytest_aefm.testbeds.local_marks import Mark, observations, take_mark
-from pytest_aefm.testbeds.local_settle import Settling
 from pytest_aefm.testbeds.local_stressors import BACKSTOP_S, Stressors
 from pytest_aefm.testbeds.local_watch import Watch
 from pytest_aefm.testbeds.machine import CorePlan, cache_bytes, machine_facts, plan_cores
+from pytest_aefm.testbeds.settling import Settling
 
 __all__ = ["LocalTestbed"]
 

@@ -80,6 +80,18 @@ class LocalApp:
         """Return the services that have ended."""
         return [service for service in self.services.values() if not service.process.alive]
 
+    def in_flight(self) -> int:
+        """Return how many requests all services have in flight; see :class:`pytest_aefm.testbeds.settling.Probed`."""
+        return probe.in_flight(self.ports.values())
+
+    def probe_p50_ms(self, count: int) -> float:
+        """Return the median of ``count`` first smoke requests in ms."""
+        return probe.probe_p50_ms(self.entry.port, self.topology.smoke[0], count)
+
+    def ended(self) -> str:
+        """Say which service has ended, empty if none."""
+        return next((f"service {service.name!r} has ended" for service in self.dead()), "")
+
     def stop(self) -> None:
         """End all services, those that are slow to go at the same time."""
         for service in self.services.values():

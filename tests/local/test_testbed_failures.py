@@ -23,7 +23,7 @@ from pytest_aefm.testbeds import local, local_app, local_watch
 from pytest_aefm.testbeds.local import LocalTestbed
 from pytest_aefm.testbeds.local_counters import read_process
 from pytest_aefm.testbeds.local_prometheus import find_prometheus
-from pytest_aefm.testbeds.local_settle import Settling, limit_ms
+from pytest_aefm.testbeds.settling import Settling, limit_ms
 
 TINY = """
 app: tiny
