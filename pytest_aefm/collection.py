@@ -8,14 +8,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
 from pytest_aefm import experiment
 from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.load.scripts import changes_data, find_script
-from pytest_aefm.model import AppSpec, Case, Trial
+from pytest_aefm.model import AppSpec, Case, ClusterSpec, Trial
 from pytest_aefm.progress import duration_text
 from pytest_aefm.settings import settings_of
 
@@ -95,14 +95,20 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     testbed = settings.testbed or chosen.testbed
     if testbed == "local":
         _refuse_doses(chosen, cases)
-    found, app = _script(metafunc, chosen, testbed), _app(metafunc, chosen, testbed)
+    lacking: list[str] = []
+    if settings.plan and testbed == "kubernetes":  # AEFM's files can be planned without what they refer to
+        found = _tolerant(lacking, lambda: _script(metafunc, chosen), None)
+        app = _tolerant(lacking, lambda: _app(metafunc, chosen, testbed), chosen.app)
+        metafunc.config.stash[_NOTES][where] = (*chosen.notes, *lacking)
+    else:
+        found, app = _script(metafunc, chosen), _app(metafunc, chosen, testbed)
     mutates = chosen.load.mutates
     if found is not None and ("mutates",) not in chosen.settings:
         mutates = changes_data(found)
     if mutates and len(cases) > 1:
         note = f"{chosen.script} changes the application's data: each case meets what those before it have left"
-        metafunc.config.stash[_NOTES][where] = (*chosen.notes, note)
-    settled = partial(replace, app=app, script_path=found, repeats=chosen.repeats)
+        metafunc.config.stash[_NOTES][where] = (*metafunc.config.stash[_NOTES][where], note)
+    settled = partial(replace, testbed=testbed, app=app, script_path=found, repeats=chosen.repeats)
     return [settled(case, load=replace(case.load, mutates=mutates)) for case in cases]
 
 
@@ -143,10 +149,8 @@ def _refuse_doses(chosen: experiment.Experiment, cases: Iterable[Case]) -> None:
                 raise chosen.error(kind, error.what, error.expected, error.hint)
 
 
-def _script(metafunc: pytest.Metafunc, chosen: experiment.Experiment, testbed: str) -> Path | None:
+def _script(metafunc: pytest.Metafunc, chosen: experiment.Experiment) -> Path:
     """Find the experiment's script: beside it, beside the test, in rootdir, in its ``lua/``, among the bundled."""
-    if testbed != "local":  # refused when it is run; until then it can be planned
-        return None
     try:
         folders = [*_folders(metafunc, chosen), metafunc.config.rootpath / "lua"]
         return find_script(chosen.script, folders, "script")
@@ -154,20 +158,57 @@ def _script(metafunc: pytest.Metafunc, chosen: experiment.Experiment, testbed: s
         raise chosen.error("script", error.what, error.expected, error.hint) from None
 
 
+_Found = TypeVar("_Found")
+
+
+def _tolerant(lacking: list[str], find: Callable[[], _Found], otherwise: _Found) -> _Found:
+    """Return what is found; where it is not, note why."""
+    try:
+        return find()
+    except ConfigurationError as error:
+        lacking.append(str(error))
+        return otherwise
+
+
 def _app(metafunc: pytest.Metafunc, chosen: experiment.Experiment, testbed: str) -> AppSpec:
-    """Find and check the topology file of an application that is one: beside the experiment, the test, in rootdir."""
+    """Find the files of an application, beside the experiment, the test, or in rootdir, and check its topology."""
     app = chosen.app
-    if testbed != "local" or not app.name.endswith((".yaml", ".yml")):
+    if testbed == "kubernetes":
+        said = chosen.cluster
+        nodes = {node.name: node.roles for node in said.nodes}
+        app = replace(app, cluster=ClusterSpec(nodes, _url(said.entry_url), _url(said.prometheus_url)))
+        if app.manifests is not None:
+            found = _find(metafunc, chosen, "file_paths", app.manifests, "yaml_repo", Path.exists)
+            return replace(app, manifests=str(found.resolve()))
+    if not app.name.endswith((".yaml", ".yml")):
         return app
     from pytest_aefm.mesh.topology import load_topology
 
-    candidates = [folder / app.name for folder in _folders(metafunc, chosen)]
-    for candidate in candidates:
-        if candidate.is_file():
-            load_topology(candidate)
-            return replace(app, name=candidate.stem, topology=str(candidate.resolve()))
-    looked = ", ".join(dict.fromkeys(str(candidate) for candidate in candidates))
-    raise chosen.error("app", f"topology file {app.name!r} not found", f"a file at one of {looked}")
+    found = _find(metafunc, chosen, "app", app.name, "topology file", Path.is_file)
+    load_topology(found)
+    return replace(app, name=found.stem, topology=str(found.resolve()))
+
+
+def _find(
+    metafunc: pytest.Metafunc,
+    chosen: experiment.Experiment,
+    key: str,
+    written: str,
+    what: str,
+    is_one: Callable[[Path], bool],
+) -> Path:
+    candidates = [folder / written for folder in _folders(metafunc, chosen)]
+    found = next((candidate for candidate in candidates if is_one(candidate)), None)
+    if found is None:
+        looked = ", ".join(dict.fromkeys(str(candidate) for candidate in candidates))
+        or_folder = " or folder" if is_one is Path.exists else ""
+        raise chosen.error(key, f"{what} {written!r} not found", f"a file{or_folder} at one of {looked}")
+    return found
+
+
+def _url(text: str | None) -> str | None:
+    """Return a URL that was written with or without its scheme."""
+    return text if text is None or "://" in text else f"http://{text}"
 
 
 def _folders(metafunc: pytest.Metafunc, chosen: experiment.Experiment) -> list[Path]:

@@ -16,6 +16,7 @@ __all__ = [
     "AppSpec",
     "Case",
     "CheckResult",
+    "ClusterSpec",
     "Dose",
     "Finding",
     "InterferenceSpec",
@@ -46,11 +47,20 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """What an experiment says of the cluster that it runs on: names of nodes with their roles, and URLs."""
+
+    nodes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    entry_url: str | None = None
+    prometheus_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AppSpec:
     """The application to deploy; equal specs need no redeployment.
 
-    ``topology`` is the file of an application of the user's own, for the local testbed; the mappings and what follows
-    them only Kubernetes uses.
+    ``topology`` is the file of an application of the user's own; the mappings and what else follows only Kubernetes
+    uses, ``manifests`` being a file or folder.
     """
 
     name: str
@@ -61,6 +71,7 @@ class AppSpec:
     manifests: str | None = None
     port: int | None = None
     topology: str | None = None
+    cluster: ClusterSpec = field(default_factory=ClusterSpec)
 
 
 @dataclass(frozen=True, slots=True)
