@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -368,8 +369,9 @@ def test_inert_with_warnings_as_errors(tmp_path: Path, without: str, workers: tu
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nfilterwarnings =\n    error\n    ignore:Module already imported so cannot be rewritten. _editable\n"
     )
-    command = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-p", f"no:{without}", *workers]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", f"no:{without}", *workers]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}  # which workers inherit, unlike -B
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert (0, ["pytest.ini", "test_it.py"]) == (done.returncode, sorted(path.name for path in tmp_path.iterdir()))
 
 
