@@ -20,7 +20,7 @@ from pytest_aefm.load.program import LEAD_S, ProgramRun, exit_error, run_dry
 from pytest_aefm.model import LoadResult, LoadSpec, Window
 from pytest_aefm.supervisor import Supervisor, SupervisorError
 
-__all__ = ["AefmWrk", "command_line", "read_result"]
+__all__ = ["AefmWrk", "command_line", "failure", "read_result"]
 
 _SCHEMA = 1
 _SCRIPT_ERROR = re.compile(r"(?P<where>[^\s:]+\.lua:\d+): (?P<what>.+)")
@@ -123,7 +123,7 @@ class AefmWrk:
         argv: list[str | Path] = [self.program, "--check", "-s", script, "-R", "1", "-d", "1s", "http://127.0.0.1:1"]
         done = run_dry("aefm-wrk", argv, script)
         if done.returncode:
-            raise _failure(script, done.returncode, done.stderr)
+            raise failure(script, done.returncode, done.stderr)
 
     def start(
         self,
@@ -153,7 +153,7 @@ class AefmWrk:
             raise LoadError("load driver aefm-wrk", str(error)) from error
         begin_ns = start_ns + int(load.warmup_s * 1e9)
         window = Window((begin_ns + wall_minus_mono_ns) / 1e9, begin_ns / 1e9, load.duration_s)
-        return ProgramRun("aefm-wrk", process, window, result, read_result, partial(_failure, script))
+        return ProgramRun("aefm-wrk", process, window, result, read_result, partial(failure, script))
 
 
 _REMEDY = (
@@ -177,8 +177,8 @@ def _why_missing() -> str:
     )
 
 
-def _failure(script: Path, status: int, output: str) -> LoadError:
-    """Turn an exit status and the generator's words into an error."""
+def failure(script: Path, status: int, output: str) -> LoadError:
+    """Return the error of an exit status and the generator's words."""
     if status == 2:
         lines = [line for line in output.strip().splitlines() if line.strip()]
         found = next((match for line in lines if (match := _SCRIPT_ERROR.search(line))), None)

@@ -1,0 +1,21 @@
+# Load from inside a cluster. Any image with Python 3.11 or later and glibc will do as its base, if LuaJIT can be had.
+#
+#   pip wheel . --no-deps --wheel-dir dist -C wheel.py-api=py3
+#   docker build -f docker/load.Dockerfile -t aefm-load:1 .
+#
+# The wheel holds the generator; it is built where libluajit-5.1-dev and a C compiler are, on a system as old as this.
+FROM python:3.13-slim-bookworm
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libluajit-5.1-2 \
+    && rm -rf /var/lib/apt/lists/*
+COPY dist/*.whl /tmp/
+# What a pod of load imports, not what the plugin does; bounds as in pyproject.toml.
+RUN pip install --no-cache-dir --no-deps /tmp/*.whl \
+    && pip install --no-cache-dir "hdrhistogram>=0.10.3" \
+    && rm /tmp/*.whl \
+    && aefm-wrk --version \
+    && python3 -P -m pytest_aefm.load.agent --help
+ENV PYTHONDONTWRITEBYTECODE=1
+USER 65532:65532
+ENTRYPOINT ["python3", "-P", "-m", "pytest_aefm.load.agent"]
+CMD ["--plan", "/etc/aefm/plan.json"]

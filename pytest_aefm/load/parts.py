@@ -1,0 +1,61 @@
+"""One load divided among generators, so that together they send exactly what one would have sent. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+
+from pytest_aefm.model import LoadSpec
+
+__all__ = ["Part", "divide"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one generator does of a load: it starts ``shift_s`` after the common start, and ends with the others."""
+
+    index: int
+    shift_s: float
+    load: LoadSpec
+
+    @property
+    def window_after_s(self) -> float:
+        """Seconds from the common start to the beginning of this generator's window."""
+        return self.shift_s + self.load.warmup_s
+
+
+def divide(load: LoadSpec, generators: int) -> tuple[Part, ...]:
+    """Divide a load among at most so many generators: no more than it has connections, or requests to send.
+
+    Arrivals interleave: generator i of n sends the requests i, i + n, i + 2n, ... of the whole. So it starts i
+    intervals of the whole later, and warms up by as much less: all windows begin and end together. Where the warm-up
+    is shorter than that, the window of the late one begins with its first request.
+    """
+    whole_s = load.warmup_s + load.duration_s
+    count = max(1, min(generators, load.connections, math.floor(load.rate_rps * whole_s)))
+    return tuple(_part(load, index, count) for index in range(count)) if count > 1 else (Part(0, 0.0, load),)
+
+
+def _part(load: LoadSpec, index: int, count: int) -> Part:
+    # A microsecond more, so that rounding takes no request from before an edge of the window to behind it.
+    shift_s = (math.floor(index * 1e6 / load.rate_rps) + 1) / 1e6
+    early_s = max(0.0, shift_s - load.warmup_s)
+    connections = load.connections // count + (index < load.connections % count)
+    part = replace(
+        load,
+        rate_rps=load.rate_rps / count,
+        warmup_s=round(max(0.0, load.warmup_s - shift_s), 6),
+        duration_s=round(load.duration_s - early_s, 6),
+        connections=connections,
+        threads=min(math.ceil(load.threads / count), connections),
+        seed=_seed(load.seed, index),
+    )
+    return Part(index, shift_s, part)
+
+
+def _seed(seed: int, index: int) -> int:
+    """Return a seed that no neighbour of this one has: the next round may have the next number."""
+    if index == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:6], "big")

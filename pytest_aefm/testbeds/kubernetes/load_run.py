@@ -1,0 +1,263 @@
+"""A load that runs as pods: it begins, is watched, ends, and its results are read from the logs of the pods."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pytest_aefm.errors import LoadError
+from pytest_aefm.load.aefm_wrk import failure, read_result
+from pytest_aefm.load.lines import Told, read_log
+from pytest_aefm.model import LoadResult, Window
+from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
+from pytest_aefm.testbeds.kubernetes.health import Failure, failures
+from pytest_aefm.testbeds.kubernetes.load_clock import Clock, Look, compare
+from pytest_aefm.testbeds.kubernetes.load_merge import PodResult, merge
+from pytest_aefm.testbeds.kubernetes.load_pods import LOAD_LABEL, POD_SCRIPT, LoadPods
+from pytest_aefm.testbeds.kubernetes.removing import Leftover
+from pytest_aefm.testbeds.kubernetes.watching import Following
+
+__all__ = ["JOBS", "MEET_S", "SUBJECT", "ClusterRun", "Keeper"]
+
+Json = dict[str, Any]
+
+SUBJECT = "load from the cluster"
+MEET_S = 60.0
+"""How long pods wait for one another once they run: they are scheduled one by one."""
+
+JOBS = Resource("batch/v1", "Job", "jobs", True)
+_LOOK_S = 0.05
+_RESULT_LOOK_S = 0.2
+_QUIET_S = 0.2
+"""So shortly before the start nothing is asked any more: the generators are to have the cores."""
+
+_INDEX = "batch.kubernetes.io/job-completion-index"
+
+
+class Keeper(Protocol):
+    """What keeps a Job alive while this run lives."""
+
+    def keep(self, path: str, uid: str) -> None:
+        """Put off the Job's end, from now on again and again."""
+        ...
+
+    def drop(self, path: str) -> None:
+        """Leave the Job to its end."""
+        ...
+
+
+@dataclass
+class ClusterRun:
+    """A :class:`pytest_aefm.load.LoadRun` of pods; ``made`` are its objects, the Job first."""
+
+    connection: Connection
+    dead_man: Keeper
+    made: list[Leftover]
+    pods: LoadPods
+    script: Path
+    artifacts: Path
+    asked: int
+    window: Window = field(init=False)
+    _following: Following = field(init=False)
+    _uids: dict[int, str] = field(init=False, default_factory=dict)
+    _start: Json = field(init=False, default_factory=dict)
+    _clock: Clock = field(init=False)
+    _stopped: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        root, ours = f"/api/v1/namespaces/{self.pods.namespace}", f"{LOAD_LABEL}={self.pods.name}"
+        self._pods_path, self._events_path = f"{root}/pods", f"{root}/events"
+        self._jobs_path = JOBS.path(self.pods.namespace)
+        paths = [(self._pods_path, ours), (self._jobs_path, ours), (self._events_path, "")]
+        self._following = Following(self.connection, paths)
+
+    def begin(self, ready_s: float) -> None:
+        """Wait until the pods run and have agreed on their start, and learn their clock.
+
+        Raises:
+            LoadError: they do not.
+        """
+        self._following.__enter__()
+        self._wait_running(ready_s)
+        self._start, self._clock = self._agreed(time.monotonic() + MEET_S + 10.0)
+        begin_s = self._clock.ours_s(self._start["start_ns"]) + self.pods.parts[0].window_after_s
+        wall_minus_mono_s = time.time() - time.monotonic()
+        # The first part is the whole load's where it is alone; else all windows begin when the first one's does.
+        duration_s = self.pods.parts[0].load.duration_s
+        self.window = Window(begin_s + wall_minus_mono_s, begin_s, duration_s)
+
+    def ended(self) -> bool:
+        """Return whether all pods have ended, or one has without a result."""
+        phases = [pod["status"].get("phase") for pod in self._following.items(self._pods_path)]
+        return self._lost() is not None or (phases != [] and set(phases) == {"Succeeded"})
+
+    def result(self, timeout_s: float) -> LoadResult:
+        """Wait for the end and return what all pods measured, merged; see :class:`pytest_aefm.load.LoadRun`."""
+        deadline = time.monotonic() + timeout_s
+        results: dict[int, PodResult] = {}
+        while len(results) < len(self.pods.parts):
+            for index in self._uids:
+                if index not in results and (found := self._result_of(index)) is not None:
+                    results[index] = found
+            if len(results) < len(self.pods.parts):
+                if time.monotonic() >= deadline:
+                    absent = ", ".join(self._name(index) for index in self._uids if index not in results)
+                    what = f"no result after {timeout_s:.0f} s from {absent}"
+                    raise LoadError(SUBJECT, what, "an end after warm-up, duration and drain")
+                time.sleep(_RESULT_LOOK_S)
+        ordered = [results[index] for index in sorted(results)]
+        return merge(ordered, self.window, self._start["start_ns"], self._clock, self.asked)
+
+    def stop(self) -> None:
+        """End it at once and have its objects removed, without waiting; what stays, :meth:`ClusterLoad.stop` finds."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._following.__exit__(None, None, None)
+        self.dead_man.drop(self.made[0].path)
+        for item in self.made:
+            with contextlib.suppress(ApiError):
+                self.connection.delete(item.path, item.uid)
+
+    def _wait_running(self, ready_s: float) -> None:
+        began, version = time.monotonic(), -1
+        since: dict[Failure, float] = {}
+        while True:
+            now = time.monotonic()
+            found = self._following.items(self._pods_path)
+            by_index = {int(pod["metadata"]["labels"].get(_INDEX, -1)): pod for pod in found}
+            running = [index for index, pod in by_index.items() if pod["status"].get("phase") not in (None, "Pending")]
+            if sorted(running) == list(range(len(self.pods.parts))):
+                self._uids = {index: by_index[index]["metadata"]["uid"] for index in sorted(by_index)}
+                return
+            wrong = failures(self._following.items(self._jobs_path), found, self._following.items(self._events_path))
+            since = {one: since.get(one, now) for one in wrong}
+            final = [one for one in wrong if now - since[one] >= one.grace_s]
+            if final or now - began >= ready_s:
+                raise self._not_running(now - began, len(running), final or wrong)
+            version = self._following.wait(version, min(1.0, began + ready_s - now))
+
+    def _not_running(self, taken_s: float, running: int, wrong: Iterable[Failure]) -> LoadError:
+        reasons = [str(one) for one in wrong][:1] + self._following.trouble[:1]
+        what = f"{running} of {len(self.pods.parts)} pods run after {taken_s:.0f} s"
+        hint = f"see kubectl -n {self.pods.namespace} describe job {self.pods.name}"
+        return LoadError(SUBJECT, "; ".join([what, *reasons]), None, hint)
+
+    def _agreed(self, deadline: float) -> tuple[Json, Clock]:
+        """Read the first pod's log until it has said when all start, and then until that is close."""
+        looks: list[Look] = []
+        ticks: set[int] = set()
+        start: Json = {}
+        while True:
+            asked_s = time.monotonic()
+            told = self._log(0, tailLines=400)
+            answered_s = time.monotonic()
+            if told.start is not None:
+                start = dict(told.start)
+                said = {start["now_ns"], *told.clocks}
+                ticks |= said
+                looks.append(Look(asked_s, answered_s, max(said)))
+                clock = compare(looks, ticks)
+                if clock.ours_s(start["start_ns"]) - answered_s < _QUIET_S:
+                    return start, clock
+            self._refuse_failed(0, told)
+            if answered_s >= deadline:
+                said_last = "; ".join(told.others[-3:]) or "nothing"
+                raise LoadError(SUBJECT, f"the pods did not agree on a start; {self._name(0)} says: {said_last}")
+            time.sleep(_LOOK_S)
+
+    def _result_of(self, index: int) -> PodResult | None:
+        """Return what a pod measured, None while it is not there yet.
+
+        Raises:
+            LoadError: the pod failed, is gone, or its result is damaged.
+        """
+        told = self._log(index)
+        self._refuse_failed(index, told)
+        if told.result is None:
+            return None
+        with contextlib.suppress(OSError):
+            (self.artifacts / f"load-{index}.json").write_text(json.dumps(told.result))
+        peer = (self._start.get("peers") or {}).get(str(index), {})
+        pod = self._pod(index) or {"spec": {}}
+        return PodResult(
+            part=self.pods.parts[index],
+            pod=self._name(index),
+            node=str(pod["spec"].get("nodeName", "?")),
+            result=read_result(told.result),
+            offset_ns=peer.get("offset_ns", 0),
+            uncertainty_ns=peer.get("uncertainty_ns", 0),
+        )
+
+    def _refuse_failed(self, index: int, told: Told) -> None:
+        """Raise what a pod has failed of, if it has."""
+        if told.failed is not None:
+            raise self._failed(index, told.failed)
+        if told.damage is not None:
+            hint = "its log was cut: let the script print less, or raise containerLogMaxSize"
+            raise LoadError(f"{SUBJECT}: pod {self._name(index)}", told.damage, "a whole result", hint)
+        if told.result is None and (lost := self._lost()) is not None:
+            other, what = lost
+            last = self._log(other)
+            if last.failed is not None:
+                raise self._failed(other, last.failed)
+            said = "".join(f"\nlog: {line}" for line in last.others[-5:])
+            raise LoadError(SUBJECT, what + said)
+
+    def _failed(self, index: int, said: Json | Any) -> LoadError:
+        status, output = int(said["status"]), str(said["output"]).replace(POD_SCRIPT, str(self.script))
+        if status in (5, 6):  # not the generator, but what runs it
+            expected = "pods that reach each other at TCP port 7411" if status == 5 else "an image of this version"
+            return LoadError(f"{SUBJECT}: pod {self._name(index)}", output, expected)
+        return failure(self.script, status, output)
+
+    def _lost(self) -> tuple[int, str] | None:
+        """Return a pod that ended badly, was taken away, or is going: a load without it is not the one asked for."""
+        for index in self._uids:
+            pod = self._pod(index)
+            what = "was deleted" if pod is None else _ending(pod)
+            if what is not None:
+                return index, f"pod {self._name(index)} {what}"
+        return None
+
+    def _pod(self, index: int) -> Json | None:
+        uid = self._uids.get(index)
+        items = self._following.items(self._pods_path)
+        return next((pod for pod in items if pod["metadata"]["uid"] == uid), None)
+
+    def _name(self, index: int) -> str:
+        pod = self._pod(index)
+        return pod["metadata"]["name"] if pod else f"{self.pods.name}-{index}"
+
+    def _log(self, index: int, **query: Any) -> Told:
+        """Read a pod's log; one that is not there yet says nothing."""
+        try:
+            return read_log(self.connection.text(f"{self._pods_path}/{self._name(index)}/log", **query))
+        except ApiError as error:
+            if error.status in (400, 404):  # its container is being created, or it is gone: the pod's state tells
+                return Told()
+            raise LoadError(f"{SUBJECT}: pod {self._name(index)}", f"its log cannot be read: {error}") from error
+        except ValueError as error:
+            raise LoadError(f"{SUBJECT}: pod {self._name(index)}", f"its log cannot be understood: {error}") from None
+
+
+def _ending(pod: Json) -> str | None:
+    """Say how a pod ended badly, or that it is taken away; None for one that runs or has done its work."""
+    status = pod.get("status") or {}
+    states = [one.get("state") or {} for one in status.get("containerStatuses") or ()]
+    ended = [state["terminated"] for state in states if state.get("terminated")]
+    if status.get("phase") == "Failed":
+        why = ", ".join(f"{one.get('reason')}, exit status {one.get('exitCode')}" for one in ended)
+        said = f": {status['message']}" if status.get("message") else ""
+        return f"failed: {status.get('reason') or why or 'no reason given'}{said}"
+    if status.get("phase") == "Succeeded" or ended:
+        return None
+    for one in status.get("conditions") or ():
+        if one.get("type") == "DisruptionTarget" and one.get("status") == "True":
+            return f"is taken away: {one.get('reason')}: {one.get('message', '')}"
+    return "was deleted by somebody else" if "deletionTimestamp" in pod["metadata"] else None
