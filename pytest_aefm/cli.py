@@ -30,6 +30,8 @@ def command_parser() -> argparse.ArgumentParser:
     manifests.add_argument("--namespace", metavar="NAME", help="namespace (default: the experiment's, or aefm-APP-ID)")
     manifests.add_argument("--image", metavar="IMAGE", help="image of a topology's services (default: app_img)")
     manifests.add_argument("--otlp", metavar="URL", help="where a topology's services send traces (default: nowhere)")
+    rbac = commands.add_parser("rbac", help="print the account and the role that runs on a Kubernetes cluster need")
+    rbac.add_argument("--namespace", metavar="NAME", help="namespace that all runs use (default: one for each run)")
     return parser
 
 
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _doctor()
         elif chosen.command == "manifests":
             _manifests(chosen)
+        elif chosen.command == "rbac":
+            _rbac(chosen.namespace)
         else:
             _schema()
     except AefmError as error:
@@ -81,6 +85,12 @@ def _doctor() -> int:
         if finding.mend:
             print(f"      -> {finding.mend}")
     return int("bad" in states)
+
+
+def _rbac(namespace: str | None) -> None:
+    from pytest_aefm.testbeds.kubernetes.permissions import rbac_manifests
+
+    print(rbac_manifests(namespace), end="")
 
 
 def _manifests(chosen: argparse.Namespace) -> None:
