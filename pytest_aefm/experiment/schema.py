@@ -124,8 +124,8 @@ class NodeEntry(Strict):
 
     name: Text
     """Its name in Kubernetes."""
-    roles: list[Literal["testbed", "infra"]]
-    """What runs there: testbed, infra or both."""
+    roles: list[Literal["testbed", "infra", "load"]]
+    """What runs there: testbed (what is under test), infra (what that needs), load (load from inside)."""
     ip: Text | None = None
     """Its address, where it cannot be asked for."""
 

@@ -24,7 +24,7 @@ MAX_ID = 180
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of the cluster; ``roles`` are testbed and infra."""
+    """A node of the cluster; ``roles`` are testbed, infra and load."""
 
     name: str
     roles: tuple[str, ...]

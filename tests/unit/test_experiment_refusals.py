@@ -111,7 +111,7 @@ def refusal(folder: Path, text: str) -> str:
         ("rounds: 2", "port: 0", "7: port: expected a port from 1 to 65535, got 0"),
         ("rounds: 2", "replicas: {a: some}", "7: replicas.a: expected a whole number of at least 0, got 'some'"),
         ("rounds: 2", "nodes: [{name: a, roles: [worker]}]",
-         "7: nodes[0].roles[0]: expected 'testbed' or 'infra', got 'worker'"),
+         "7: nodes[0].roles[0]: expected 'testbed', 'infra' or 'load', got 'worker'"),
         ("rounds: 2", "nodes: [{roles: [infra]}]", "7: nodes[0].name: the key is missing"),
         ("rounds: 2", "file_paths: {yml_repo: x}", "7: file_paths.yml_repo: unknown key; did you mean 'yaml_repo'?"),
         ("rounds: 2", "test_cases:", "7: test_cases: expected a value, got nothing"),

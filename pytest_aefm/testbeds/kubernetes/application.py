@@ -3,18 +3,91 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from pytest_aefm.apps import find_app
+from pytest_aefm.apps import find_app, known_apps
 from pytest_aefm.errors import ConfigurationError
+from pytest_aefm.mesh.model import SmokeRequest
 from pytest_aefm.mesh.topology import Topology, load_topology
 from pytest_aefm.model import AppSpec
 from pytest_aefm.testbeds.kubernetes.edits import CLUSTER_SCOPED, edit, edits_of
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest, load_manifests
 from pytest_aefm.testbeds.kubernetes.mesh import MeshOptions, mesh_manifests
 
-__all__ = ["default_namespace", "find_manifests", "find_topology", "prepared"]
+__all__ = ["Wanted", "default_namespace", "find_manifests", "find_topology", "prepared", "wanted_app"]
+
+_NODE_PORTS = range(30_000, 32_768)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be deployed: its manifests, the Service that users reach, requests that must be answered there.
+
+    ``mesh`` says that its services are ours, and can be asked for what they have in flight.
+    """
+
+    manifests: tuple[Manifest, ...]
+    entry: str
+    smoke: tuple[SmokeRequest, ...]
+    mesh: bool
+    description: str = ""
+
+
+def wanted_app(
+    app: AppSpec,
+    *,
+    image: str | None,
+    namespace: str,
+    run: str,
+    nodes: Iterable[tuple[str, Collection[str]]],
+    iterations_per_us: Callable[[], float],
+) -> Wanted:
+    """Return what an experiment's application is on a cluster; its files are named by whole paths.
+
+    ``image`` wins over the experiment's own; ``iterations_per_us`` is asked for by topologies alone.
+
+    Raises:
+        ConfigurationError: files are missing, edits do not fit, the image or the entry is not known.
+    """
+    app = replace(app, image=image or app.image)
+    manifests = find_manifests(app, [Path()])
+    if manifests is not None:
+        smoke = load_topology(find_app(app.name).topology_path).smoke if app.name in known_apps() else ()
+        edited = prepared(app, manifests, namespace=namespace, run=run, nodes=nodes)
+        return Wanted(edited, _entry(app, edited), smoke, mesh=False)
+    topology = find_topology(app, [Path()])
+    if app.image is None:
+        what = "the image of its services is not known"
+        raise ConfigurationError(f"app {app.name!r}", what, None, "name it with --aefm-app-image, or as app_img")
+    port = app.port if app.port in _NODE_PORTS else None
+    mesh = MeshOptions(app.image, iterations_per_us(), node_port=port)
+    edited = prepared(app, None, topology=topology, mesh=mesh, namespace=namespace, run=run, nodes=nodes)
+    return Wanted(edited, topology.entry, topology.smoke, True, topology.description)
+
+
+def _entry(app: AppSpec, manifests: Sequence[Manifest]) -> str:
+    """Find the Service that is reached from outside: the one with the experiment's port, else the only one.
+
+    Raises:
+        ConfigurationError: there is none, or there are several.
+    """
+    services = [item for item in manifests if item.kind == "Service" and item.group == ""]
+    by_port = [item for item in services if app.port is not None and app.port in _ports(item)]
+    outside = [item for item in services if item.body["spec"].get("type") in ("NodePort", "LoadBalancer")]
+    for found in (by_port, [item for item in by_port if item in outside], outside):
+        if len(found) == 1:
+            return found[0].name
+    what = f"{len(outside)} of its Services are reached from outside"
+    hint = "say by 'port' which one, or make it a NodePort"
+    raise ConfigurationError(f"app {app.name!r}: entry", what, "one Service of type NodePort or LoadBalancer", hint)
+
+
+def _ports(service: Manifest) -> set[Any]:
+    ports = service.body["spec"].get("ports") or ()
+    return {one.get(key) for one in ports for key in ("port", "nodePort")}
 
 
 def default_namespace(app: str, run: str) -> str:

@@ -2,22 +2,84 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_aefm.errors import DeploymentError
 from pytest_aefm.mesh.model import SmokeRequest
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 
-__all__ = ["entry_url", "wait_answering"]
+__all__ = ["Entry", "entry_url", "wait_answering"]
 
 _REQUEST_S = 10.0
 _PAUSE_S = 0.1
 
 
-def entry_url(connection: Connection, namespace: str, service: str, host: str | None = None) -> str:
+@dataclass(frozen=True)
+class Entry:
+    """A deployed application as its users reach it; see :class:`pytest_aefm.testbeds.settling.Probed`.
+
+    The entry of a ``mesh`` says what it has in flight, and nothing behind it is busy when it is not: calls are waited
+    for.
+    """
+
+    app: str
+    url: str
+    smoke: Sequence[SmokeRequest]
+    mesh: bool
+
+    def in_flight(self) -> int:
+        """Return how many requests the entry has in flight; 0 where that cannot be asked."""
+        import requests
+
+        if not self.mesh:
+            return 0
+        with _session() as session:
+            try:
+                return int(session.get(f"{self.url}/-/inflight", timeout=2).json()["in_flight"])
+            except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+                raise OSError(f"{self.url}/-/inflight: {error}") from error
+
+    def probe_p50_ms(self, count: int) -> float:
+        """Send the first smoke request ``count`` times, one after the other; return the median in ms.
+
+        Raises:
+            DeploymentError: one is not answered as it must be.
+        """
+        times: list[float] = []
+        with _session() as session:
+            for _ in range(count if self.smoke else 0):
+                began = time.perf_counter()
+                wrong = _wrong(session, self.url, self.smoke[0])
+                times.append((time.perf_counter() - began) * 1e3)
+                if wrong is not None:
+                    subject = f"smoke request {self.smoke[0].method} {self.smoke[0].path.partition('?')[0]}"
+                    raise DeploymentError(subject, wrong, f"status {self.smoke[0].expect}")
+        return statistics.median(times) if times else 0.0
+
+    def ended(self) -> str:
+        """Return nothing: what has ended on a cluster is started again by it."""
+        return ""
+
+
+def _session() -> Any:
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False  # no proxy of the user's between them
+    session.headers["Connection"] = "close"  # each probe meets whichever replica is next
+    return session
+
+
+def entry_url(
+    connection: Connection, namespace: str, service: str, host: str | None = None, kind: str | None = None
+) -> str:
     """Return the URL of a Service's first port: its load balancer's, or its NodePort's on ``host`` or a Ready node.
+
+    ``kind``, nodeport or loadbalancer, admits one of them only.
 
     Raises:
         DeploymentError: it is not reachable from outside, or no node is Ready.
@@ -27,8 +89,10 @@ def entry_url(connection: Connection, namespace: str, service: str, host: str | 
     spec, subject = body["spec"], f"Service {service!r} in namespace {namespace!r}"
     port = spec["ports"][0]
     ingress = ((body.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
-    for one in ingress:
+    for one in ingress if kind != "nodeport" else ():
         return f"http://{one.get('ip') or one['hostname']}:{port['port']}"
+    if kind == "loadbalancer":
+        raise DeploymentError(subject, f"is a {spec['type']} without an address", "a LoadBalancer that has one")
     if "nodePort" not in port:
         raise DeploymentError(
             subject, f"is a {spec['type']}, which only the cluster reaches", "a NodePort or LoadBalancer"
@@ -53,11 +117,8 @@ def wait_answering(app: str, url: str, smoke: Sequence[SmokeRequest], *, deadlin
     Raises:
         DeploymentError: one is not when the deadline is over; with what was answered last.
     """
-    import requests
-
     deadline = time.monotonic() + deadline_s
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy of the user's between them
+    with _session() as session:
         for request in smoke:
             while (wrong := _wrong(session, url, request)) is not None:
                 if time.monotonic() >= deadline:
