@@ -10,7 +10,7 @@ from typing import Any
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 
-__all__ = ["Leftover", "find_leftovers", "remove"]
+__all__ = ["Leftover", "current", "find_leftovers", "held_by", "remove"]
 
 _POLL_S = 0.2
 _MADE_BY_OTHERS = ("endpoints", "endpointslices", "events")
@@ -80,9 +80,9 @@ def remove(connection: Connection, leftovers: Iterable[Leftover], *, deadline_s:
             problems.append(f"{item}: {error.what}")
     deadline = time.monotonic() + deadline_s
     while waiting and time.monotonic() < deadline:
-        waiting = [item for item in waiting if _body(connection, item) is not None]
+        waiting = [item for item in waiting if current(connection, item) is not None]
         time.sleep(_POLL_S if waiting else 0)
-    return problems + [f"{item}: {_holder(body)}" for item in waiting if (body := _body(connection, item))]
+    return problems + [f"{item}: {held_by(body)}" for item in waiting if (body := current(connection, item))]
 
 
 def _resources(connection: Connection) -> Iterator[Resource]:
@@ -110,7 +110,7 @@ def _leftover(resource: Resource, metadata: dict[str, Any]) -> Leftover:
     return Leftover(run, resource, metadata.get("namespace"), metadata["name"], metadata["uid"])
 
 
-def _body(connection: Connection, item: Leftover) -> dict[str, Any] | None:
+def current(connection: Connection, item: Leftover) -> dict[str, Any] | None:
     """Return an object as it is now, None where it is gone."""
     try:
         body = connection.get(item.path)
@@ -121,7 +121,7 @@ def _body(connection: Connection, item: Leftover) -> dict[str, Any] | None:
     return body if body["metadata"]["uid"] == item.uid else None
 
 
-def _holder(body: dict[str, Any]) -> str:
+def held_by(body: dict[str, Any]) -> str:
     """Say what keeps an object that is to go."""
     held = [*(body["metadata"].get("finalizers") or ()), *((body.get("spec") or {}).get("finalizers") or ())]
     conditions = (body.get("status") or {}).get("conditions") or ()
