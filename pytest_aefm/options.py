@@ -19,7 +19,7 @@ class ClusterOptions:
     kubeconfig: Path | None = None
     context: str | None = None
     namespace: str | None = None
-    lease_namespace: str = "aefm-system"
+    lease_namespace: str | None = None
     wait_s: float = 0.0
     keep: bool = False
     allow_shared: bool = False
@@ -30,3 +30,8 @@ class ClusterOptions:
     load_from: str = "local"
     load_pods: int = 1
     prometheus: str | None = None
+
+    @property
+    def lease_home(self) -> str:
+        """The namespace of the lease by which runs take turns: the run's own where that is fixed."""
+        return self.lease_namespace or self.namespace or "aefm-system"

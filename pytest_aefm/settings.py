@@ -43,7 +43,11 @@ _OPTIONS = (
         "cluster: file to reach it by (default: KUBECONFIG, ~/.kube/config, the pod's account)",
     ),
     ("namespace", "", "cluster: namespace to use, which must exist (default: one of its own for each run)"),
-    ("lease-namespace", "aefm-system", "cluster: namespace of the lease by which runs take turns"),
+    (
+        "lease-namespace",
+        "",
+        "cluster: namespace of the lease by which runs take turns (default: that of --aefm-namespace, else aefm-system)",
+    ),
     ("wait", "0", "cluster: seconds to wait for a cluster that another run uses"),
     (
         "entry",
@@ -164,7 +168,7 @@ def _cluster(config: pytest.Config) -> ClusterOptions:
         kubeconfig=_path(config, "kubeconfig") if _text(config, "kubeconfig") else None,
         context=_text(config, "context") or None,
         namespace=_text(config, "namespace") or None,
-        lease_namespace=_text(config, "lease-namespace"),
+        lease_namespace=_text(config, "lease-namespace") or None,
         wait_s=_number("wait", _text(config, "wait")),
         keep=_flag(config, "keep"),
         allow_shared=_flag(config, "allow-shared"),

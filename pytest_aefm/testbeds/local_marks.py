@@ -23,7 +23,7 @@ from pytest_aefm.testbeds.local_counters import (
 from pytest_aefm.testbeds.local_foreign import CpuUse, foreign_check, read_cpu_use
 from pytest_aefm.testbeds.machine import CorePlan, memory_bytes
 
-__all__ = ["Mark", "ServiceMark", "observations", "take_mark"]
+__all__ = ["Mark", "ServiceMark", "observations", "steal_check", "take_mark"]
 
 STEAL_WARN, STEAL_LIMIT = 0.03, 0.10
 
@@ -141,12 +141,17 @@ def _effect(delays: Mapping[str, float], before: Mark, after: Mark, elapsed_s: f
     return effect
 
 
-def _checks(before: Mark, after: Mark, cores: CorePlan) -> Iterable[CheckResult]:
-    steal = round(steal_share(before.steal, after.steal), 5)
+def steal_check(before: CpuTicks, after: CpuTicks) -> CheckResult:
+    """Return the self-check that no hypervisor took the used cores away."""
+    steal = round(steal_share(before, after), 5)
     warned = STEAL_WARN < steal <= STEAL_LIMIT
     limit = STEAL_WARN if warned else STEAL_LIMIT
     message = f"a hypervisor took {steal:.1%} of a used core, limit {limit:.0%}"
-    yield CheckResult("steal", steal <= STEAL_WARN, steal, limit, "share", message, warning=warned)
+    return CheckResult("steal", steal <= STEAL_WARN, steal, limit, "share", message, warning=warned)
+
+
+def _checks(before: Mark, after: Mark, cores: CorePlan) -> Iterable[CheckResult]:
+    yield steal_check(before.steal, after.steal)
     foreign = foreign_check(before.cpu_use, after.cpu_use, after.mono_s - before.mono_s)
     if foreign is not None:
         yield foreign

@@ -45,11 +45,14 @@ class DeployedApp:
         Raises:
             DeploymentError: it does not get ready.
         """
-        wanted = tuple(manifests)
-        if wanted == self._wanted and self._is_ready():
+        if self.stands(manifests):
             return False
-        self._apply(wanted)
+        self._apply(tuple(manifests))
         return True
+
+    def stands(self, manifests: Sequence[Manifest]) -> bool:
+        """Whether exactly this is deployed and ready."""
+        return bool(self._wanted) and tuple(manifests) == self._wanted and self._is_ready()
 
     def reload(self) -> None:
         """Replace what is under test; infra stays, and with it the data.
