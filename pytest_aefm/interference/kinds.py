@@ -46,11 +46,17 @@ _BITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What recipes need to know of a machine: programs by name, a free port, its last-level cache (None: unknown)."""
+    """What recipes need to know of a machine: programs by name, a free port, its last-level cache (None: unknown).
+
+    ``quota``: each program runs under a CPU quota of its spec's ``cpu_size``, as pods do. Traffic goes to ``address``,
+    where servers listen; without one on all they have.
+    """
 
     programs: Mapping[str, Path] = field(default_factory=dict)
     port: int = 0
     cache_bytes: int | None = None
+    quota: bool = False
+    address: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class Stressor:
 
     It starts ``workers`` worker processes at least (0: it works itself), each asking for ``worker_cores`` cores (at
     most 1). One of them holds ``resident_bytes`` of memory. ``streams`` connections carry ``bits_per_s`` together to
-    ``port`` of the loopback interface, where the part without streams listens.
+    ``port``, where the part without streams listens. ``place`` is the pod that it runs in, if it is one.
     """
 
     spec: InterferenceSpec
@@ -72,17 +78,18 @@ class Stressor:
     streams: int = 0
     port: int = 0
     part: str = ""
+    place: str = ""
 
     @property
     def name(self) -> str:
-        """Its name in logs and messages, such as ``cpu-1`` or ``network-client``."""
-        return f"{self.spec.kind}-{self.part or self.index + 1}"
+        """Its name in logs and messages, such as ``cpu-1`` or ``network-client``: that of its pod, if it has one."""
+        return self.place or f"{self.spec.kind}-{self.part or self.index + 1}"
 
 
-def check(spec: InterferenceSpec, cache_bytes: int | None = None) -> None:
+def check(spec: InterferenceSpec, cache_bytes: int | None = None, *, quota: bool = False) -> None:
     """Refuse what is no interference, or none that this machine can make.
 
-    ``cache_bytes`` is the size of its last-level cache, None where that is unknown.
+    ``cache_bytes`` is the size of its last-level cache, None where that is unknown; ``quota``: see :class:`Host`.
 
     Raises:
         ConfigurationError: says what would be right.
@@ -96,7 +103,7 @@ def check(spec: InterferenceSpec, cache_bytes: int | None = None) -> None:
     if not 0 < spec.cpu_size < math.inf:
         raise ConfigurationError(subject, f"cpu_size {spec.cpu_size:g}", "a positive number of cores")
     if spec.kind in _CHECKS:
-        _CHECKS[spec.kind](subject, spec, cache_bytes)
+        _CHECKS[spec.kind](subject, spec, cache_bytes, quota)
 
 
 def plan(specs: Iterable[InterferenceSpec], host: Host, backstop_s: float) -> tuple[Stressor, ...]:
@@ -107,7 +114,7 @@ def plan(specs: Iterable[InterferenceSpec], host: Host, backstop_s: float) -> tu
     """
     stressors: list[Stressor] = []
     for spec in specs:
-        check(spec, host.cache_bytes)
+        check(spec, host.cache_bytes, quota=host.quota)
         if spec.count:
             stressors += _RECIPES[spec.kind](spec, host, f"{backstop_s:.0f}")
     return tuple(stressors)
@@ -159,13 +166,13 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.2g}" if size < 2**30 else f"{size / 2**30:.1f}"
 
 
-def _check_capacity(subject: str, spec: InterferenceSpec, cache_bytes: int | None) -> None:
+def _check_capacity(subject: str, spec: InterferenceSpec, cache_bytes: int | None, quota: bool) -> None:
     if spec.mem_size < _SMALLEST_BYTES:
         raise ConfigurationError(subject, f"mem_size {spec.mem_size}", "at least 64Mi, for stress-ng itself takes some")
 
 
-def _check_bandwidth(subject: str, spec: InterferenceSpec, cache_bytes: int | None) -> None:
-    if spec.cpu_size < 1:
+def _check_bandwidth(subject: str, spec: InterferenceSpec, cache_bytes: int | None, quota: bool) -> None:
+    if spec.cpu_size < 1 and not quota:
         what = f"cpu_size {spec.cpu_size:g} cannot be kept: nothing limits a stream on the local testbed"
         raise ConfigurationError(subject, what, "1: it takes one core")
     if spec.dram and not cache_bytes:
@@ -178,14 +185,14 @@ def _check_bandwidth(subject: str, spec: InterferenceSpec, cache_bytes: int | No
         raise ConfigurationError(subject, f"mem_size {spec.mem_size >> 20}Mi is too small", expected)
 
 
-def _check_network(subject: str, spec: InterferenceSpec, cache_bytes: int | None) -> None:
+def _check_network(subject: str, spec: InterferenceSpec, cache_bytes: int | None, quota: bool) -> None:
     if spec.throughput is None:
         raise ConfigurationError(subject, "throughput is missing", "bits per second of one stream, such as 100M")
     if spec.count > _MOST_STREAMS:
         raise ConfigurationError(subject, f"count {spec.count}", f"at most {_MOST_STREAMS} streams, as iperf3 has it")
 
 
-_CHECKS: Mapping[str, Callable[[str, InterferenceSpec, int | None], None]] = {
+_CHECKS: Mapping[str, Callable[[str, InterferenceSpec, int | None, bool], None]] = {
     "mem_capacity": _check_capacity,
     "mem_bandwidth": _check_bandwidth,
     "network": _check_network,
@@ -193,8 +200,14 @@ _CHECKS: Mapping[str, Callable[[str, InterferenceSpec, int | None], None]] = {
 
 
 def _cpu(spec: InterferenceSpec, host: Host, backstop: str) -> list[Stressor]:
-    """Without a quota, a share of a core is a duty cycle of 50 ms slices (definitions: cpu)."""
+    """Without a quota, a share of a core is a duty cycle of 50 ms slices (definitions: cpu).
+
+    Under one a worker that is held back waits, as the kernel counts it: none gets less than its part of the quota.
+    """
     workers = math.ceil(spec.cpu_size)
+    if host.quota:
+        argv = _stress_ng(host, backstop, "--cpu", str(workers), "--cpu-method", "loop")
+        return [Stressor(spec, index, argv, workers, spec.cpu_size / workers) for index in range(spec.count)]
     percent = max(1, round(100 * spec.cpu_size / workers))
     load = () if percent == 100 else ("--cpu-load", str(percent), "--cpu-load-slice", "50")
     argv = _stress_ng(host, backstop, "--cpu", str(workers), "--cpu-method", "loop", *load)
@@ -213,8 +226,8 @@ def _mem_bandwidth(spec: InterferenceSpec, host: Host, backstop: str) -> list[St
     """A stream takes one core, for its loads and stores are what it does."""
     cache = f"{host.cache_bytes}b" if spec.dram else "4M"
     argv = _stress_ng(host, backstop, "--stream", "1", "--stream-l3-size", cache, "--oomable")
-    size = memory_bytes(spec, host.cache_bytes)
-    return [Stressor(spec, index, argv, worker_cores=1.0, resident_bytes=size) for index in range(spec.count)]
+    size, cores = memory_bytes(spec, host.cache_bytes), min(1.0, spec.cpu_size)
+    return [Stressor(spec, index, argv, worker_cores=cores, resident_bytes=size) for index in range(spec.count)]
 
 
 def _network(spec: InterferenceSpec, host: Host, backstop: str) -> list[Stressor]:
@@ -224,10 +237,11 @@ def _network(spec: InterferenceSpec, host: Host, backstop: str) -> list[Stressor
     """
     assert spec.throughput is not None, "checked"
     each, port, iperf3 = bits_per_s(spec.throughput), str(host.port), str(host.programs["iperf3"])
-    server = (iperf3, "--server", "--bind", "127.0.0.1", "--port", port, "--interval", "0")
+    bound = ("--bind", host.address) if host.address else ()
+    server = (iperf3, "--server", *bound, "--port", port, "--interval", "0")
     block = max(_SMALLEST_BLOCK, min(_LARGEST_BLOCK, int(each / 8 / _BLOCKS_PER_S)))
     streams = ("--time", backstop, "--bitrate", f"{each:.0f}", "--parallel", str(spec.count), "--length", str(block))
-    client = (iperf3, "--client", "127.0.0.1", "--port", port, "--interval", "0", *streams)
+    client = (iperf3, "--client", host.address, "--port", port, "--interval", "0", *streams)
     total = spec.count * each
     return [
         Stressor(spec, 0, server, workers=0, port=host.port, part="server"),

@@ -76,9 +76,19 @@ class _Delivery:
 
 
 def prove(
-    before: Iterable[StressorReading], after: Iterable[StressorReading], cpus: Collection[int]
+    before: Iterable[StressorReading],
+    after: Iterable[StressorReading],
+    cpus: Collection[int],
+    *,
+    path: str = "loopback",
+    faults: Mapping[Stressor, Sequence[str]] | None = None,
 ) -> tuple[Dose, ...]:
-    """Return one Dose for each spec that is running, in order; ``cpus`` are those where stressors belong."""
+    """Return one Dose for each spec that is running, in order; ``cpus`` are those where stressors belong.
+
+    ``path`` is where traffic goes. ``faults`` say what else is known to be wrong with a stressor, and why: they stand
+    for what the readings tell of who was there.
+    """
+    known = faults or {}
     later = {reading.stressor: reading for reading in after}
     groups: dict[InterferenceSpec, list[_Delivery]] = {}
     for first in before:
@@ -87,15 +97,16 @@ def prove(
         if last is None:
             deliveries.append(_Delivery(faults=(f"stressor {first.stressor.name} was not read at the end",)))
             continue
-        deliveries.append(_Delivery(faults=tuple(_faults(first, last, frozenset(cpus)))))
         stressor = first.stressor
+        told = known.get(stressor) or _faults(first, last, frozenset(cpus))
+        deliveries.append(_Delivery(faults=tuple(told)))
         asked: tuple[tuple[float, _Measure], ...] = (
             (stressor.worker_cores, _core_time),
             (stressor.resident_bytes, _memory),
             (stressor.bits_per_s, _traffic),
         )
         deliveries += [measure(first, last) for wanted, measure in asked if wanted]
-    return tuple(_dose(spec, deliveries) for spec, deliveries in groups.items())
+    return tuple(_dose(spec, deliveries, path) for spec, deliveries in groups.items())
 
 
 _Measure = Callable[[StressorReading, StressorReading], _Delivery]
@@ -140,7 +151,9 @@ def _core_time(before: StressorReading, after: StressorReading) -> _Delivery:
     counted = sum(min(ran + waited, share_s) for ran, waited, _ in spent)
     asked = share_s * stressor.workers
     run_s, waiting_s = sum(item[0] for item in spent), sum(item[1] for item in spent)
-    rows = tuple({"pid": pid, "run_s": round(ran, 4), "wait_s": round(waited, 4)} for ran, waited, pid in spent)
+    rows = tuple(
+        {**_whose(stressor, pid), "run_s": round(ran, 4), "wait_s": round(waited, 4)} for ran, waited, pid in spent
+    )
     figures = {"asked_core_s": asked, "run_s": run_s, "waiting_s": waiting_s}
     return _Delivery({"core time": (asked, counted)}, tuple(faults), figures, rows)
 
@@ -155,7 +168,7 @@ def _memory(before: StressorReading, after: StressorReading) -> _Delivery:
     ]
     held = min(before.held_bytes, after.held_bytes)
     holders = {pid: worker for pid, worker in before.workers.items() if worker.rss_bytes == before.held_bytes}
-    rows = tuple({"pid": pid, "rss_bytes": worker.rss_bytes} for pid, worker in holders.items())
+    rows = tuple({**_whose(stressor, pid), "rss_bytes": worker.rss_bytes} for pid, worker in holders.items())
     return _Delivery(
         {"memory": (asked, min(held, asked))}, tuple(faults), {"asked_bytes": asked, "held_bytes": held}, rows
     )
@@ -183,7 +196,11 @@ def _traffic(before: StressorReading, after: StressorReading) -> _Delivery:
     return _Delivery({"traffic": (asked, max(0.0, min(bits, asked)))}, tuple(faults), figures)
 
 
-def _dose(spec: InterferenceSpec, deliveries: Sequence[_Delivery]) -> Dose:
+def _whose(stressor: Stressor, pid: int) -> dict[str, Any]:
+    return {"pod": stressor.place, "pid": pid} if stressor.place else {"pid": pid}
+
+
+def _dose(spec: InterferenceSpec, deliveries: Sequence[_Delivery], path: str) -> Dose:
     """Add up what the stressors of one spec delivered: its share is that of the measure that came off worst."""
     measures: dict[str, tuple[float, float]] = {}
     figures: dict[str, float] = {}
@@ -200,13 +217,13 @@ def _dose(spec: InterferenceSpec, deliveries: Sequence[_Delivery]) -> Dose:
     told = "; ".join(faults) if faults else f"{share:.0%} of the dose was delivered{_figures_text(figures)}"
     details: dict[str, Any] = {"cpu_size": spec.cpu_size}
     details |= {name: round(figure, 4) for name, figure in figures.items()}
-    details |= _remarks(spec)
-    workers: dict[int, dict[str, Any]] = {}
+    details |= _remarks(spec, path)
+    workers: dict[tuple[Any, int], dict[str, Any]] = {}
     for row in (row for item in deliveries for row in item.workers):
-        workers.setdefault(row["pid"], {}).update(row)
+        workers.setdefault((row.get("pod"), row["pid"]), {}).update(row)
     if workers:
         details["workers"] = list(workers.values())
-    where = " (loopback)" if spec.kind == "network" else ""
+    where = f" ({path})" if spec.kind == "network" else ""
     return Dose(spec.kind, spec.count, round(share, 4), not faults, f"{spec.kind}{where}: {told}", details)
 
 
@@ -219,8 +236,8 @@ def _figures_text(figures: Mapping[str, float]) -> str:
     return ""
 
 
-def _remarks(spec: InterferenceSpec) -> dict[str, Any]:
+def _remarks(spec: InterferenceSpec, path: str) -> dict[str, Any]:
     """Return what a reader of a dose's details must know of its kind."""
     if spec.kind == "network":
-        return {"path": "loopback"}
+        return {"path": path}
     return {"rate_mb_per_s": None, "rate_reason": _NO_RATE} if spec.kind == "mem_bandwidth" else {}
