@@ -25,6 +25,7 @@ from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
 ROOT = Path(__file__).parents[2]
 BASE_IMAGE = "localhost/aefm-base:1"
 MESH_IMAGE = "localhost/aefm-mesh:test"
+LOAD_IMAGE = "localhost/aefm-load:test"
 
 
 @dataclass(frozen=True)
@@ -68,20 +69,35 @@ def cluster() -> Iterator[TestCluster]:
             _run(program, "down", "--name", name)
 
 
-@pytest.fixture(scope="session")
-def mesh_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Build the image of a mesh service from this tree as its build file says, and load it."""
-    context = tmp_path_factory.mktemp("image")
+def build_wheel(context: Path, *settings: str) -> None:
+    """Build the wheel of this tree into ``dist`` of an image's context, as the build files say."""
     tree = context / "tree"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name)
-    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-C", "wheel.cmake=false")
-    subprocess.run([*pip, "--wheel-dir", str(context / "dist"), str(tree)], check=True, capture_output=True)
+    options = [part for setting in settings for part in ("-C", setting)]
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *options]
+    subprocess.run([*command, "--wheel-dir", str(context / "dist"), str(tree)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def mesh_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build the image of a mesh service from this tree as its build file says, and load it."""
+    context = tmp_path_factory.mktemp("image")
+    build_wheel(context, "wheel.cmake=false")
     cluster.load_image(MESH_IMAGE, ROOT / "docker" / "mesh.Dockerfile", context)
     return MESH_IMAGE
+
+
+@pytest.fixture(scope="session")
+def load_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build the image of a pod of load from this tree as its build file says, and load it."""
+    context = tmp_path_factory.mktemp("image")
+    build_wheel(context, "wheel.py-api=py3")
+    cluster.load_image(LOAD_IMAGE, ROOT / "docker" / "load.Dockerfile", context)
+    return LOAD_IMAGE
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 
 from pytest_aefm.load.lines import PROTOCOL
 from pytest_aefm.load.parts import Part
+from pytest_aefm.testbeds.kubernetes.deadman import GRACE_S
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL, UNDER_TEST
 
@@ -30,9 +31,6 @@ POD_SCRIPT = "/etc/aefm/script.lua"
 _PLAN, _PORT, _USER = "plan.json", 7411, 65532
 _INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 _CPU_MILLI, _MEMORY, _MEMORY_LIMIT = 250, "96Mi", "512Mi"
-_FIRST_DEADLINE_S = 60
-"""How long the Job lives if nobody keeps it alive."""
-
 _FORGOTTEN_S = 600
 _LEAD_S = 1.0
 """From the last pod's arrival to the first request: the generators open their connections, and we learn their clock."""
@@ -94,7 +92,7 @@ class LoadPods:
                 "completions": len(self.parts),
                 "parallelism": len(self.parts),
                 "backoffLimit": 0,
-                "activeDeadlineSeconds": _FIRST_DEADLINE_S,
+                "activeDeadlineSeconds": round(GRACE_S),  # put off as long as the run lives
                 "ttlSecondsAfterFinished": _FORGOTTEN_S,
                 "template": {
                     # Proxies of a service mesh beside the generator would be measured with it.

@@ -65,6 +65,7 @@ class ClusterRun:
     window: Window = field(init=False)
     _following: Following = field(init=False)
     _uids: dict[int, str] = field(init=False, default_factory=dict)
+    _names: dict[int, str] = field(init=False, default_factory=dict)
     _start: Json = field(init=False, default_factory=dict)
     _clock: Clock = field(init=False)
     _stopped: bool = field(init=False, default=False)
@@ -106,7 +107,7 @@ class ClusterRun:
                     results[index] = found
             if len(results) < len(self.pods.parts):
                 if time.monotonic() >= deadline:
-                    absent = ", ".join(self._name(index) for index in self._uids if index not in results)
+                    absent = ", ".join(self._names[index] for index in self._uids if index not in results)
                     what = f"no result after {timeout_s:.0f} s from {absent}"
                     raise LoadError(SUBJECT, what, "an end after warm-up, duration and drain")
                 time.sleep(_RESULT_LOOK_S)
@@ -134,6 +135,7 @@ class ClusterRun:
             running = [index for index, pod in by_index.items() if pod["status"].get("phase") not in (None, "Pending")]
             if sorted(running) == list(range(len(self.pods.parts))):
                 self._uids = {index: by_index[index]["metadata"]["uid"] for index in sorted(by_index)}
+                self._names = {index: by_index[index]["metadata"]["name"] for index in self._uids}
                 return
             wrong = failures(self._following.items(self._jobs_path), found, self._following.items(self._events_path))
             since = {one: since.get(one, now) for one in wrong}
@@ -168,7 +170,7 @@ class ClusterRun:
             self._refuse_failed(0, told)
             if answered_s >= deadline:
                 said_last = "; ".join(told.others[-3:]) or "nothing"
-                raise LoadError(SUBJECT, f"the pods did not agree on a start; {self._name(0)} says: {said_last}")
+                raise LoadError(SUBJECT, f"the pods did not agree on a start; {self._names[0]} says: {said_last}")
             time.sleep(_LOOK_S)
 
     def _result_of(self, index: int) -> PodResult | None:
@@ -187,7 +189,7 @@ class ClusterRun:
         pod = self._pod(index) or {"spec": {}}
         return PodResult(
             part=self.pods.parts[index],
-            pod=self._name(index),
+            pod=self._names[index],
             node=str(pod["spec"].get("nodeName", "?")),
             result=read_result(told.result),
             offset_ns=peer.get("offset_ns", 0),
@@ -200,7 +202,7 @@ class ClusterRun:
             raise self._failed(index, told.failed)
         if told.damage is not None:
             hint = "its log was cut: let the script print less, or raise containerLogMaxSize"
-            raise LoadError(f"{SUBJECT}: pod {self._name(index)}", told.damage, "a whole result", hint)
+            raise LoadError(f"{SUBJECT}: pod {self._names[index]}", told.damage, "a whole result", hint)
         if told.result is None and (lost := self._lost()) is not None:
             other, what = lost
             last = self._log(other)
@@ -213,7 +215,7 @@ class ClusterRun:
         status, output = int(said["status"]), str(said["output"]).replace(POD_SCRIPT, str(self.script))
         if status in (5, 6):  # not the generator, but what runs it
             expected = "pods that reach each other at TCP port 7411" if status == 5 else "an image of this version"
-            return LoadError(f"{SUBJECT}: pod {self._name(index)}", output, expected)
+            return LoadError(f"{SUBJECT}: pod {self._names[index]}", output, expected)
         return failure(self.script, status, output)
 
     def _lost(self) -> tuple[int, str] | None:
@@ -222,7 +224,7 @@ class ClusterRun:
             pod = self._pod(index)
             what = "was deleted" if pod is None else _ending(pod)
             if what is not None:
-                return index, f"pod {self._name(index)} {what}"
+                return index, f"pod {self._names[index]} {what}"
         return None
 
     def _pod(self, index: int) -> Json | None:
@@ -230,20 +232,16 @@ class ClusterRun:
         items = self._following.items(self._pods_path)
         return next((pod for pod in items if pod["metadata"]["uid"] == uid), None)
 
-    def _name(self, index: int) -> str:
-        pod = self._pod(index)
-        return pod["metadata"]["name"] if pod else f"{self.pods.name}-{index}"
-
     def _log(self, index: int, **query: Any) -> Told:
         """Read a pod's log; one that is not there yet says nothing."""
         try:
-            return read_log(self.connection.text(f"{self._pods_path}/{self._name(index)}/log", **query))
+            return read_log(self.connection.text(f"{self._pods_path}/{self._names[index]}/log", **query))
         except ApiError as error:
             if error.status in (400, 404):  # its container is being created, or it is gone: the pod's state tells
                 return Told()
-            raise LoadError(f"{SUBJECT}: pod {self._name(index)}", f"its log cannot be read: {error}") from error
+            raise LoadError(f"{SUBJECT}: pod {self._names[index]}", f"its log cannot be read: {error}") from error
         except ValueError as error:
-            raise LoadError(f"{SUBJECT}: pod {self._name(index)}", f"its log cannot be understood: {error}") from None
+            raise LoadError(f"{SUBJECT}: pod {self._names[index]}", f"its log cannot be understood: {error}") from None
 
 
 def _ending(pod: Json) -> str | None:
