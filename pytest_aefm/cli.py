@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pytest_aefm import __version__
 from pytest_aefm.errors import AefmError
@@ -23,7 +24,10 @@ def command_parser() -> argparse.ArgumentParser:
     report.add_argument("--from-journal", required=True, type=Path, metavar="FILE", help="journal.jsonl of a run")
     report.add_argument("--output", type=Path, metavar="FILE", help="where to write it (default: standard output)")
     commands.add_parser("schema", help="print the JSON Schema of an experiment's YAML, for editors")
-    commands.add_parser("doctor", help="say what would make trials broken or invalid here, and what mends it")
+    doctor = commands.add_parser("doctor", help="say what would make trials broken or invalid, and what mends it")
+    _add_cluster(doctor, "look at this cluster, too (without NAME: the current context's)", nargs="?", const="")
+    doctor.add_argument("--namespace", metavar="NAME", help="namespace that all runs use (default: one for each run)")
+    doctor.add_argument("--prometheus", metavar="URL", help="the cluster's Prometheus (default: none is asked)")
     manifests = commands.add_parser("manifests", help="print what an experiment would apply to a Kubernetes cluster")
     manifests.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="YAML file of the experiment")
     manifests.add_argument("--run", default="preview", metavar="ID", help="the run's id in labels (default: preview)")
@@ -32,7 +36,19 @@ def command_parser() -> argparse.ArgumentParser:
     manifests.add_argument("--otlp", metavar="URL", help="where a topology's services send traces (default: nowhere)")
     rbac = commands.add_parser("rbac", help="print the account and the role that runs on a Kubernetes cluster need")
     rbac.add_argument("--namespace", metavar="NAME", help="namespace that all runs use (default: one for each run)")
+    clean = commands.add_parser("clean", help="remove what runs left on a Kubernetes cluster that do not live any more")
+    _add_cluster(clean, "context of the kubeconfig (default: its current one)")
+    clean.add_argument("--run", metavar="ID", help="run whose objects are removed (default: all that do not live)")
+    clean.add_argument("--namespace", metavar="NAME", help="only what is in this namespace (default: all of it)")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     return parser
+
+
+def _add_cluster(parser: argparse.ArgumentParser, context: str, **more: Any) -> None:
+    """Add the options that say which cluster is meant."""
+    parser.add_argument("--context", metavar="NAME", help=context, **more)
+    kubeconfig = "file to reach the cluster by (default: KUBECONFIG, ~/.kube/config, the pod's account)"
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help=kubeconfig)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,11 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "report":
             _report(chosen.from_journal, chosen.output)
         elif chosen.command == "doctor":
-            return _doctor()
+            return _doctor(chosen)
         elif chosen.command == "manifests":
             _manifests(chosen)
         elif chosen.command == "rbac":
             _rbac(chosen.namespace)
+        elif chosen.command == "clean":
+            return _clean(chosen)
         else:
             _schema()
     except AefmError as error:
@@ -74,12 +92,21 @@ def _schema() -> None:
     print(json.dumps(json_schema(), indent=1))
 
 
-def _doctor() -> int:
+def _doctor(chosen: argparse.Namespace) -> int:
     """Print what was found; 1 where something is bad."""
     from pytest_aefm.doctor import examine
+    from pytest_aefm.options import ClusterOptions
 
+    cluster = None
+    if any(value is not None for value in (chosen.context, chosen.kubeconfig, chosen.namespace, chosen.prometheus)):
+        cluster = ClusterOptions(
+            kubeconfig=chosen.kubeconfig,
+            context=chosen.context or None,
+            namespace=chosen.namespace,
+            prometheus=chosen.prometheus,
+        )
     states = []
-    for finding in examine():
+    for finding in examine(cluster):
         states.append(finding.state)
         print(f"{finding.state:4}  {finding.subject}: {finding.found}")
         if finding.mend:
@@ -91,6 +118,24 @@ def _rbac(namespace: str | None) -> None:
     from pytest_aefm.testbeds.kubernetes.permissions import rbac_manifests
 
     print(rbac_manifests(namespace), end="")
+
+
+def _clean(chosen: argparse.Namespace) -> int:
+    """Print what is removed; 1 where something sticks."""
+    from pytest_aefm.testbeds.kubernetes.cleaning import clean
+    from pytest_aefm.testbeds.kubernetes.connection import connect
+
+    with connect(chosen.kubeconfig, chosen.context) as connection:
+        cleaned = clean(connection, chosen.run, chosen.namespace, dry_run=chosen.dry_run, tell=print)
+    for owner in cleaned.spared:
+        print(f"spared: {owner} lives")
+    for item in cleaned.found:
+        print(f"{'would remove' if chosen.dry_run else 'deleted'}: {item}")
+    for problem in cleaned.sticks:
+        print(f"sticks: {problem}", file=sys.stderr)
+    if not cleaned.found:
+        print("nothing to remove")
+    return int(bool(cleaned.sticks))
 
 
 def _manifests(chosen: argparse.Namespace) -> None:

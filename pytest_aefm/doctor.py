@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_aefm.errors import AefmError
+from pytest_aefm.options import ClusterOptions
 
 __all__ = ["Diagnosis", "examine"]
 
 _STEAL_PROBE_S = 0.5
 _LAG_SAMPLES, _LAG_S = 200, 0.001
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,21 @@ class Diagnosis:
     mend: str = ""
 
 
-def examine() -> Iterator[Diagnosis]:
-    """Yield what was found of tools, cores, timers and counters; takes about a second."""
+def examine(cluster: ClusterOptions | None = None) -> Iterator[Diagnosis]:
+    """Yield what was found of tools, cores, timers and counters; takes about a second.
+
+    With a ``cluster`` that, and of this machine what drives the load.
+    """
     yield from _versions()
-    yield from _tools()
+    yield from _driver()
+    if cluster is None:
+        yield from _tools()
     yield from _cores()
     yield from _timers()
     yield from _counters()
     yield from _ports()
+    if cluster is not None:
+        yield from _cluster(cluster)
 
 
 def _versions() -> Iterator[Diagnosis]:
@@ -54,16 +63,20 @@ def _versions() -> Iterator[Diagnosis]:
     yield Diagnosis("versions", "ok", ", ".join(found))
 
 
-def _tools() -> Iterator[Diagnosis]:
-    from pytest_aefm.interference import find_iperf3, find_stress_ng
+def _driver() -> Iterator[Diagnosis]:
     from pytest_aefm.load.choice import find_driver
-    from pytest_aefm.testbeds.local_prometheus import find_prometheus
 
     try:
         driver = find_driver()
         yield Diagnosis(driver.name, "ok", str(driver.program))
     except AefmError as error:
         yield Diagnosis("aefm-wrk", "bad", f"{error.what}: no case can run", error.hint or "")
+
+
+def _tools() -> Iterator[Diagnosis]:
+    from pytest_aefm.interference import find_iperf3, find_stress_ng
+    from pytest_aefm.testbeds.local_prometheus import find_prometheus
+
     for name, find, what in (
         ("stress-ng", find_stress_ng, "interference"),
         ("iperf3", find_iperf3, "network interference"),
@@ -162,3 +175,16 @@ def _ports() -> Iterator[Diagnosis]:
         yield Diagnosis(
             "ports", "bad", f"127.0.0.1 cannot be bound ({name}): no service can start", "ip link set lo up"
         )
+
+
+def _cluster(cluster: ClusterOptions) -> Iterator[Diagnosis]:
+    from pytest_aefm.testbeds.kubernetes.connection import connect
+    from pytest_aefm.testbeds.kubernetes.preflight import Needs, examine_cluster
+
+    needs = Needs(namespace=cluster.namespace, lease_namespace=cluster.lease_home, prometheus=cluster.prometheus)
+    try:
+        with connect(cluster.kubeconfig, cluster.context, patience_s=_PATIENCE_S) as connection:
+            for remark in examine_cluster(connection, needs):
+                yield Diagnosis(remark.subject, remark.state, remark.found, remark.mend)
+    except AefmError as error:
+        yield Diagnosis("cluster", "bad", str(error), "check the kubeconfig: kubectl version")

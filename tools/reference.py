@@ -377,7 +377,11 @@ def exit_statuses() -> list[str]:
     statuses = ((str(int(status)), _MEANINGS[status.name]) for status in pytest.ExitCode if status.name in _MEANINGS)
     lines += table(("status", "means"), statuses)
     lines += ["## aefm", ""]
-    rows = [("0", "done"), ("1", "what is wrong was printed; `aefm doctor`: something is bad"), ("2", "wrong usage")]
+    rows = [
+        ("0", "done"),
+        ("1", "what is wrong was printed; `aefm doctor`: something is bad; `aefm clean`: something sticks"),
+        ("2", "wrong usage"),
+    ]
     lines += table(("status", "means"), rows)
     return [*lines, "Those of the load generator are in [aefm-wrk](../aefm-wrk.md#options).", ""]
 

@@ -50,3 +50,17 @@ def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
     assert "-> install it: apt-get install stress-ng" in done.stdout
     assert "bad   iperf3: not found on PATH: cases with network interference are broken" in done.stdout
     assert "-> install it: apt-get install iperf3" in done.stdout
+
+
+def test_doctor_of_a_cluster_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It is a finding; of this machine only what drives the load is looked at."""
+    assert 1 == main(["doctor", "--kubeconfig", str(tmp_path / "none")])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("bad   cluster: kubeconfig ") and "none: not found" in line for line in lines)
+    assert not any(tool in line for line in lines for tool in ("stress-ng", "iperf3"))
+
+
+def test_cleaning_a_cluster_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`aefm clean` without a cluster exits 1."""
+    assert 1 == main(["clean", "--kubeconfig", str(tmp_path / "none"), "--run", "r1"])
+    assert 1 == len(capsys.readouterr().err.splitlines())
