@@ -1,6 +1,6 @@
 # `make` or `make help` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test native-test test-packaging test-oldest test-neighbours lint format docs clean
+.PHONY: help setup demo test test-cluster native-test test-packaging test-oldest test-neighbours lint format docs clean
 
 PYTEST := .venv/bin/pytest
 NATIVE_BUILD := build/sanitized
@@ -21,6 +21,10 @@ demo: setup ## Run the experiments of the hotel's search on this machine.
 
 test: setup ## Run the tests that need nothing but this machine.
 	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) tests --ignore=tests/cluster --ignore=tests/packaging --ignore=tests/neighbours
+
+test-cluster: setup ## Run the tests on a Kubernetes cluster; AEFM_TEST_CLUSTER names the program that starts one.
+	@test -n "$(AEFM_TEST_CLUSTER)" || { echo "AEFM_TEST_CLUSTER is not set: expected a program that starts a cluster, see tests/cluster/conftest.py" >&2; exit 2; }
+	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) tests/cluster
 
 native-test: setup ## Run the tests of the C code under AddressSanitizer and UndefinedBehaviorSanitizer.
 	$(CMAKE) -S . -B $(NATIVE_BUILD) -DAEFM_TESTS=ON -DAEFM_SANITIZE=ON -DAEFM_WERROR=ON --log-level=WARNING

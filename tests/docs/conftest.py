@@ -4,7 +4,8 @@ The first line of a fenced block says what it is:
 
 - ``yaml file=hotel.yaml`` (any language): a file of that name;
 - ``console``: commands, each after ``$ ``, and what they print; ``exit=1`` is the exit status of the last one;
-- ``console by=tests/...``: commands that the named test (or script) runs, because they need more than a folder.
+- ``console by=tests/...``: commands that the named test (or script) runs, because they need more than a folder;
+- ``console needs=cluster``: the same as ``console``; the page is followed where there is a cluster.
 
 What is shown is compared loosely: each line must be among those printed, numbers with their units and the width of
 tables aside; a line that ends with ``...`` is the beginning of one, and ``...`` alone stands for any lines.
