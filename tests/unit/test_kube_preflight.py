@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from pytest_aefm.testbeds.kubernetes.amounts import amount, in_words, pod_asks
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest, parse_manifests
+from pytest_aefm.testbeds.kubernetes.preflight import examine_prometheus
 from pytest_aefm.testbeds.kubernetes.preflight_needs import Needs, Remark, wanted_pods
 from pytest_aefm.testbeds.kubernetes.preflight_nodes import examine_nodes, examine_room
 from pytest_aefm.testbeds.kubernetes.preflight_rules import (
@@ -240,3 +246,55 @@ def test_what_moves_pods_is_named() -> None:
     assert [("descheduler", "mover"), ("karpenter", "karpenter")] == [
         (one.subject, one.found.split()[1]) for one in examine_controllers(found)
     ]
+
+
+class Clock(BaseHTTPRequestHandler):
+    """Answers as a Prometheus whose clock is ``skew_s`` ahead and that has so many ``series`` of containers."""
+
+    skew_s, series = 0.0, 12
+
+    def do_GET(self) -> None:
+        """Answer an instant query."""
+        asked = urlsplit(self.path)
+        if asked.path != "/api/v1/query":
+            self.send_error(404)
+            return
+        (query,) = parse_qs(asked.query)["query"]
+        now_s = time.time() + self.skew_s
+        scalar, vector = [now_s, str(now_s)], [{"metric": {}, "value": [now_s, str(self.series)]}]
+        body = json.dumps({"status": "success", "data": {"result": scalar if query == "time()" else vector}}).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def prometheus() -> Iterator[str]:
+    """Return the URL of such a server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Clock) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_prometheus_is_asked_for_its_time(prometheus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock of its own would give the figures of another window; without cAdvisor there are none of pods."""
+    well = examine_prometheus(prometheus)
+    assert ("ok", "Prometheus") == (well.state, well.subject)
+    monkeypatch.setattr(Clock, "series", 0)
+    assert "it has no container_cpu_usage_seconds_total" in examine_prometheus(prometheus).found
+    for skew_s in (-30.0, 30.0):
+        monkeypatch.setattr(Clock, "skew_s", skew_s)
+        (line,) = said([examine_prometheus(prometheus)])
+        assert f"warn Prometheus: {prometheus}: its clock is {'+' if skew_s > 0 else '-'}" in line
+
+
+def test_a_prometheus_that_does_not_answer_is_bad(prometheus: str) -> None:
+    """Nobody there, or somebody else."""
+    for url in ("http://127.0.0.1:9", f"{prometheus}elsewhere"):
+        assert "bad" == examine_prometheus(url).state

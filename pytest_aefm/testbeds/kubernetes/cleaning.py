@@ -39,12 +39,15 @@ def clean(
         DeploymentError: ``run`` lives.
         ApiError: it is not known who lives, for Leases may not be listed; or nobody answers.
     """
-    held = [owner for owner in _owners(connection, namespace) if run in (None, owner.run)]
+    left = find_leftovers(connection, run, namespace)
+    runs = {run} if run is not None else {item.run for item in left}
+    everything = run is None and namespace is None
+    held = [owner for owner in _owners(connection, namespace) if everything or owner.run in runs]
     alive = living(connection, held, tell)
     if run is not None and alive:
         raise DeploymentError(f"run {run}", f"lives: {alive[0]}", None, "end it first")
     spared = {owner.run for owner in alive}
-    found = [item for item in find_leftovers(connection, run, namespace) if item.run not in spared]
+    found = [item for item in left if item.run not in spared]
     if dry_run:
         return Cleaned(tuple(found), (), tuple(alive))
     sticks = remove(connection, found, deadline_s=deadline_s)

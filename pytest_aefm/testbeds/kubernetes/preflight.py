@@ -24,7 +24,7 @@ from pytest_aefm.testbeds.kubernetes.preflight_rules import (
 )
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, current, find_leftovers, held_by
 
-__all__ = ["Needs", "Remark", "examine_cluster"]
+__all__ = ["Needs", "Remark", "examine_cluster", "examine_prometheus"]
 
 Json = dict[str, Any]
 
@@ -47,7 +47,7 @@ def examine_cluster(connection: Connection, needs: Needs) -> list[Remark]:
     found += _namespace(connection, needs)
     found += examine_scalers(_scalers(connection, needs), needs.manifests)
     found += examine_controllers(_list(connection, "/apis/apps/v1/deployments"))
-    found += [_prometheus(needs.prometheus)] if needs.prometheus else []
+    found += [examine_prometheus(needs.prometheus)] if needs.prometheus else []
     found += _leftovers(connection, needs)
     return found
 
@@ -177,7 +177,7 @@ def _list(connection: Connection, path: str, **query: Any) -> Sequence[Json]:
 # --- beside the cluster ----------------------------------------------------------------------------------------------
 
 
-def _prometheus(url: str) -> Remark:
+def examine_prometheus(url: str) -> Remark:
     """Ask a Prometheus for its time, and whether it reads the kubelets."""
     import requests
 
