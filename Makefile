@@ -1,9 +1,11 @@
 # `make` or `make help` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster native-test test-packaging test-oldest test-neighbours lint format docs clean
+.PHONY: help setup demo test test-cluster native-test test-packaging test-oldest test-neighbours bars lint format docs clean
 
 PYTEST := .venv/bin/pytest
 NATIVE_BUILD := build/sanitized
+TESTS = tests --ignore=tests/cluster --ignore=tests/packaging --ignore=tests/neighbours
+NEIGHBOURS = pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-metadata jinja2 markupsafe
 # What `make test-oldest` runs.
 OLDEST = tests/plugin
 # The system's, or the wheel's where set-up had to install that.
@@ -20,7 +22,7 @@ demo: setup ## Run the experiments of the hotel's search on this machine.
 	$(PYTEST) experiments/ -k search
 
 test: setup ## Run the tests that need nothing but this machine.
-	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) tests --ignore=tests/cluster --ignore=tests/packaging --ignore=tests/neighbours
+	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) $(TESTS)
 
 test-cluster: setup ## Run the tests on a Kubernetes cluster; AEFM_TEST_CLUSTER names the program that starts one.
 	@test -n "$(AEFM_TEST_CLUSTER)" || { echo "AEFM_TEST_CLUSTER is not set: expected a program that starts a cluster, see tests/cluster/conftest.py" >&2; exit 2; }
@@ -39,8 +41,17 @@ test-oldest: setup ## Run the plugin's tests on the oldest pytest and xdist that
 	build/environments/oldest/bin/python -m pytest $(OLDEST)
 
 test-neighbours: setup ## Run small experiments beside other plugins of pytest; needs a package index.
-	tools/environment.sh neighbours pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-metadata jinja2 markupsafe
+	tools/environment.sh neighbours $(NEIGHBOURS)
 	build/environments/neighbours/bin/python -m pytest -p no:randomly tests/neighbours
+
+bars: setup ## Measure what the project promises, and run the tests ten times in a row; takes hours, on an idle machine.
+	for name in start_up cases doses drivers; do .venv/bin/python benchmarks/$$name.py || exit 1; done
+	tools/environment.sh neighbours $(NEIGHBOURS)
+	for turn in 1 2 3 4 5 6 7 8 9 10; do \
+	  case $$turn in 4|5|6) how="-p xdist -n 2" ;; 7|8|9) how="-p randomly" ;; *) how="-p no:randomly" ;; esac; \
+	  echo "===== tests, run $$turn of 10: $$how"; \
+	  build/environments/neighbours/bin/python -m pytest $(TESTS) $$how || exit 1; \
+	done
 
 lint: setup ## Check style, types and the direction of imports.
 	.venv/bin/ruff check
