@@ -46,7 +46,7 @@ _OPTIONS = (
     (
         "lease-namespace",
         "",
-        "cluster: namespace of the lease by which runs take turns (default: that of --aefm-namespace, else aefm-system)",
+        "cluster: namespace of the lease by which runs take turns (default: --aefm-namespace, else aefm-system)",
     ),
     ("wait", "0", "cluster: seconds to wait for a cluster that another run uses"),
     (

@@ -1,12 +1,11 @@
 """Testbeds: where applications run. A testbed *converges* to the state that a case wants.
 
-What has not changed costs nothing; only :mod:`~pytest_aefm.testbeds.local` starts processes, and only
-``kubernetes`` will talk to an API server.
+What has not changed costs nothing; only ``kubernetes`` talks to an API server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
 
-__all__ = ["Cluster", "Deployment", "Node", "Testbed"]
+__all__ = ["Cluster", "Deployment", "Lease", "Node", "Testbed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,22 @@ class Deployment:
     description: str = ""
     generation: int = 1
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Lease(Protocol):
+    """The right to measure somewhere, for which processes take turns."""
+
+    def acquire(self, wait_s: float, tell: Callable[[str], None] = ..., /) -> None:
+        """Take it, or wait for it; ``tell`` is told for whom.
+
+        Raises:
+            DeploymentError: it was not free within ``wait_s`` seconds; names its holder.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give it to the next one; nothing happens if it is not held."""
+        ...
 
 
 class Testbed(Protocol):

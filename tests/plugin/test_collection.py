@@ -256,17 +256,33 @@ def test_plan_after_a_collection_error_fails(folder: ExperimentFolder) -> None:
     assert "nothing was run" not in result.stdout.str()
 
 
-def test_kubernetes_plans_and_is_refused_when_run(folder: ExperimentFolder) -> None:
-    """An experiment with nodes belongs on Kubernetes: it can be planned, and running it is refused saying so."""
-    (folder.path / "shop.yaml").write_text(
-        "app: shop\nscript: ok.lua\nrate: 100\nduration: 3s\nnodes: [{name: a, roles: [testbed]}]\n"
-    )
+NODES = "app: shop\nscript: ok.lua\nrate: 100\nduration: 3s\nnodes: [{name: a, roles: [testbed]}]\n"
+
+
+def test_nodes_mean_a_cluster(folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An experiment with nodes belongs on Kubernetes: it can be planned; run, it says at once what is missing."""
+    folder.pytester.makeconftest("")
+    monkeypatch.setenv("KUBECONFIG", str(folder.path / "none"))
+    (folder.path / "shop.yaml").write_text(NODES)
     folder.pytester.makepyfile('import pytest\n@pytest.mark.aefm("shop.yaml")\ndef test_it(aefm_run): aefm_run()\n')
     folder.run("--aefm-plan").stdout.fnmatch_lines(["1  test_it?shop-100rps?  deploy shop*"])
     result = folder.run()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*'kubernetes' is not available in this version*"])
-    assert [] == folder.asked()
+    result.stdout.fnmatch_lines(["*kubeconfig */none: not found; name it with KUBECONFIG*"])
+
+
+def test_a_session_has_one_testbed(folder: ExperimentFolder) -> None:
+    """Beside local experiments those of a cluster are refused, saying so; --aefm-testbed chooses for all."""
+    (folder.path / "shop.yaml").write_text(NODES)
+    tests = [
+        f"@pytest.mark.aefm({chosen})\ndef test_{name}(aefm_run): aefm_run()\n"
+        for name, chosen in (("there", '"shop.yaml"'), ("here", '"shop.yaml", testbed="local", duration="3s"'))
+    ]
+    folder.pytester.makepyfile("import pytest\n" + "\n".join(tests))
+    result = folder.run()
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines(["*belongs on the testbed 'kubernetes', and this session has experiments of both*"])
+    folder.run("--aefm-testbed=local").assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize(

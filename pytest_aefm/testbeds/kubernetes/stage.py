@@ -1,0 +1,231 @@
+"""One application in its namespace, with what disturbs and drives it there: deployed, reached, read, stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_aefm.errors import AefmError, DeploymentError, InterferenceError
+from pytest_aefm.model import AppSpec, InterferenceSpec
+from pytest_aefm.options import ClusterOptions
+from pytest_aefm.supervisor import Supervisor
+from pytest_aefm.testbeds import Node
+from pytest_aefm.testbeds.kubernetes.amounts import amount
+from pytest_aefm.testbeds.kubernetes.application import Wanted, wanted_app
+from pytest_aefm.testbeds.kubernetes.cluster import INFRA, LOAD, TESTBED, cluster_nodes, named, unready
+from pytest_aefm.testbeds.kubernetes.connection import Connection
+from pytest_aefm.testbeds.kubernetes.converging import DeployedApp
+from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
+from pytest_aefm.testbeds.kubernetes.entry import Entry, entry_url, wait_answering
+from pytest_aefm.testbeds.kubernetes.forwarding import Forward
+from pytest_aefm.testbeds.kubernetes.loading import ClusterLoad, inside_url
+from pytest_aefm.testbeds.kubernetes.marks import read_pods
+from pytest_aefm.testbeds.kubernetes.observing import PodMark
+from pytest_aefm.testbeds.kubernetes.stressing import PodStressors, StressOptions
+
+__all__ = ["Place", "Stage", "attempt"]
+
+_ANSWER_S = 30.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all stages of a run share. ``host`` owns what runs on this machine, whose files go to ``folder``."""
+
+    connection: Connection
+    dead_man: DeadMan
+    options: ClusterOptions
+    run: str
+    folder: Path
+    host: Callable[[], Supervisor]
+    iterations_per_us: Callable[[], float]
+    ready_timeout_s: float
+
+
+class Stage:
+    """The application ``name`` in ``namespace``; ``spec`` is what is deployed and answers, None until it does.
+
+    ``pods`` are those that were read last, ``interference`` what is confirmed to run.
+    """
+
+    def __init__(self, place: Place, name: str, namespace: str) -> None:
+        self._place, self.name, self.namespace = place, name, namespace
+        self._deployed = DeployedApp(place.connection, name, namespace, place.run, deadline_s=place.ready_timeout_s)
+        self._wish: AppSpec | None = None
+        self._wanted: Wanted | None = None
+        self._entry: Entry | None = None
+        self._forward: Forward | None = None
+        self._load: ClusterLoad | None = None
+        self.spec: AppSpec | None = None
+        self.nodes: tuple[Node, ...] = ()
+        self.pods = PodMark(0.0, 0.0, {})
+        self.stressors: PodStressors | None = None
+        self.interference: tuple[InterferenceSpec, ...] = ()
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is to be deployed, once :meth:`plan` was called."""
+        assert self._wanted is not None, "planned before it is deployed"
+        return self._wanted
+
+    @property
+    def entry(self) -> Entry:
+        """Where it is reached, once it is deployed."""
+        assert self._entry is not None, "found when it was deployed"
+        return self._entry
+
+    def plan(self, app: AppSpec) -> bool:
+        """Make the manifests of an application; return False where they are made already.
+
+        Raises:
+            ConfigurationError: a file, an image or an edit is wrong.
+            DeploymentError: a node that the experiment names is not there.
+        """
+        if app == self._wish:
+            return False
+        place = self._place
+        self.nodes = cluster_nodes(place.connection, app.cluster.nodes)
+        self._wanted = wanted_app(
+            app,
+            image=place.options.app_image,
+            namespace=self.namespace,
+            run=place.run,
+            nodes=[(node.name, node.roles) for node in self.nodes],
+            iterations_per_us=place.iterations_per_us,
+        )
+        self._wish = app
+        return True
+
+    def converge(self) -> bool:
+        """Deploy what was planned; return False where it stands already, and nothing was done.
+
+        Raises:
+            DeploymentError: a node is not Ready, the application does not get ready, or does not answer.
+        """
+        changed = not self._deployed.stands(self.wanted.manifests)
+        if changed:
+            self.spec = None
+            wrong = unready(self._place.connection, (*named(self.nodes, TESTBED), *named(self.nodes, INFRA)))
+            if wrong:
+                raise DeploymentError(self._place.connection.name, "; ".join(wrong), "nodes that are Ready")
+            self._deployed.converge(self.wanted.manifests)
+        if self.spec != self._wish:
+            self._arrive()
+        return changed
+
+    def restart(self) -> None:
+        """Deploy all of it anew.
+
+        Raises:
+            DeploymentError: it does not get ready again, or does not answer.
+        """
+        self.spec = None
+        self._deployed.restart()
+        self._arrive()
+
+    def _arrive(self) -> None:
+        """Find where it is reached, and see that it answers there."""
+        self.pods = read_pods(self._place.connection, self.namespace, self._place.run)
+        wanted = self.wanted
+        self._entry = Entry(self.name, self._url(), wanted.smoke, wanted.mesh)
+        wait_answering(self.name, self._entry.url, wanted.smoke, deadline_s=_ANSWER_S)
+        self.spec = self._wish
+
+    def _url(self) -> str:
+        assert self._wish is not None, "planned before it is reached"
+        connection, options, service = self._place.connection, self._place.options, self.wanted.entry
+        if self._wish.cluster.entry_url is not None:
+            return self._wish.cluster.entry_url
+        if options.entry == "port-forward":
+            if self._forward is None:
+                path = f"/api/v1/namespaces/{self.namespace}/services/{service}"
+                port = int(connection.get(path)["spec"]["ports"][0]["port"])
+                host, folder = self._place.host(), self._place.folder / "entry"
+                self._forward = Forward(host, folder, options, self.namespace, service, port)
+            return self._forward.url()
+        # A node where it runs, so that no other one has to pass requests on.
+        addresses = {node.name: node.facts.get("address") for node in self.nodes}
+        pods = (pod for pod in self.pods.pods.values() if pod.workload == service)
+        host_address = next((addresses.get(pod.node) or pod.address for pod in pods), None)
+        return entry_url(connection, self.namespace, service, host_address, options.entry)
+
+    def disturbing(self) -> PodStressors:
+        """Return what disturbs its nodes, made when it is first needed.
+
+        Raises:
+            InterferenceError: no node may be disturbed, or no image is known.
+        """
+        if self.stressors is None:
+            nodes, image = named(self.nodes, TESTBED), self._place.options.stress_image
+            if not nodes:
+                hint = "give role testbed to nodes of the experiment, or label them aefm.dev/testbed=true"
+                raise InterferenceError("interference", "no node may be disturbed", None, hint)
+            if image is None:
+                raise InterferenceError("interference", "no image", None, "name it with --aefm-stress-image")
+            self.stressors = PodStressors(
+                self._place.connection,
+                self._place.dead_man,
+                namespace=self.namespace,
+                run=self._place.run,
+                nodes=nodes,
+                options=StressOptions(image),
+            )
+        return self.stressors
+
+    def inside(self) -> tuple[ClusterLoad, str]:
+        """Return what drives load from inside the cluster, and the URL that it drives.
+
+        Raises:
+            ConfigurationError: there is no node for it.
+        """
+        if self._load is None:
+            assert self._place.options.load_image is not None, "checked before anything is deployed"
+            busy = named(self.nodes, TESTBED)
+            free = tuple(name for name in named(self.nodes, INFRA) if name not in busy)
+            self._load = ClusterLoad(
+                self._place.connection,
+                self._place.dead_man,
+                namespace=self.namespace,
+                run=self._place.run,
+                nodes=named(self.nodes, LOAD) or free,
+                pods=self._place.options.load_pods,
+                image=self._place.options.load_image,
+            )
+        return self._load, inside_url(self._place.connection, self.namespace, self.wanted.entry)
+
+    def workloads(self) -> dict[str, str]:
+        """Return by the name of each pod which workload it belongs to."""
+        return {pod.name: pod.workload for pod in self.pods.pods.values()}
+
+    def limits(self) -> dict[str, float]:
+        """Return how many cores all pods of a workload may use; one with a container without limit is left out."""
+        found: dict[str, float] = {}
+        unlimited: set[str] = set()
+        for pod in self.pods.pods.values():
+            for one in pod.containers.values():
+                found[pod.workload] = found.get(pod.workload, 0.0) + amount(one.limits.get("cpu", 0))
+                unlimited |= set() if "cpu" in one.limits else {pod.workload}
+        return {name: value for name, value in found.items() if name not in unlimited}
+
+    def stop(self) -> list[str]:
+        """Stop what disturbs and drives it; return what could not be removed. Never raises."""
+        problems = attempt(self._load.stop) if self._load is not None else []
+        problems += attempt(self.stressors.stop) if self.stressors is not None else []
+        problems += attempt(self._forward.close) if self._forward is not None else []
+        self._load = self.stressors = self._forward = None
+        self.interference = ()
+        return problems
+
+    def remove(self, deadline_s: float) -> list[str]:
+        """Remove it; return what could not be removed. Never raises."""
+        return attempt(lambda: self._deployed.remove(deadline_s=deadline_s))
+
+
+def attempt(action: Callable[[], Any]) -> list[str]:
+    """Return what an action could not do: whatever fails must not hide what the session has to say."""
+    try:
+        return list(action() or ())
+    except Exception as error:
+        return [str(error) if isinstance(error, AefmError) else f"kubernetes testbed: {type(error).__name__}: {error}"]

@@ -1,0 +1,406 @@
+"""The Kubernetes testbed: one application in one namespace of a cluster, disturbed, driven, watched and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pytest_aefm.collectors import Collector, Observations
+from pytest_aefm.errors import AefmError, ConfigurationError, DeploymentError
+from pytest_aefm.load import Driver, LoadRun
+from pytest_aefm.mesh.calibrate import calibrate
+from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window, as_json
+from pytest_aefm.options import ClusterOptions
+from pytest_aefm.supervisor import Supervisor
+from pytest_aefm.testbeds import Deployment, Node
+from pytest_aefm.testbeds.kubernetes.application import default_namespace
+from pytest_aefm.testbeds.kubernetes.cluster import INFRA, LOAD, TESTBED, named, on_this_machine
+from pytest_aefm.testbeds.kubernetes.connection import ApiError
+from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
+from pytest_aefm.testbeds.kubernetes.marks import Mark, Scene, observations, read_pods, take_mark
+from pytest_aefm.testbeds.kubernetes.observing import service_facts
+from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_cluster
+from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
+from pytest_aefm.testbeds.kubernetes.stage import Place, Stage, attempt
+from pytest_aefm.testbeds.kubernetes.turns import Turn, reach
+from pytest_aefm.testbeds.local_counters import place
+from pytest_aefm.testbeds.machine import plan_cores
+from pytest_aefm.testbeds.settling import Settling
+
+__all__ = ["KEPT", "KubernetesTestbed"]
+
+KEPT = "kept"
+"""The run of an application that outlives its session: the next one that keeps goes on with it."""
+
+_NICE = 10
+_REMOVE_S = 120.0
+
+
+class KubernetesTestbed:
+    """A :class:`~pytest_aefm.testbeds.Testbed` on a cluster; nothing is made there before the first application.
+
+    ``run`` labels all that is made; ``run_dir`` takes logs, ``cache_dir`` what holds for this machine. An application
+    may take ``ready_timeout_s`` seconds to get ready.
+    """
+
+    kind = "kubernetes"
+
+    def __init__(
+        self, options: ClusterOptions, run: str, run_dir: Path, cache_dir: Path, *, ready_timeout_s: float = 300.0
+    ) -> None:
+        self._options, self._run = options, KEPT if options.keep else run
+        self._run_dir, self._cache_dir = run_dir, cache_dir
+        self._connection = reach(options)
+        self._turn = Turn(self._connection, options, self._run)
+        self._dead_man = DeadMan(self._connection)
+        self._place = Place(
+            self._connection,
+            self._dead_man,
+            options,
+            self._run,
+            run_dir,
+            self._host,
+            lambda: calibrate(cache_dir).iterations_per_us,
+            ready_timeout_s,
+        )
+        self._supervisor: Supervisor | None = None
+        self._affinity, self._nice = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
+        self._stage: Stage | None = None
+        self._generation, self._disturbs, self._touched = 0, False, False
+        self._examined: dict[str, list[Remark]] = {}
+        self._settling = Settling()
+        self._failures: dict[str, AefmError] = {}
+        self._closed = False
+        self.farewell = ""
+
+    # --- turns -------------------------------------------------------------------------------------------------------
+
+    def acquire(self, wait_s: float, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Take the cluster; see :meth:`Turn.acquire`.
+
+        Raises:
+            DeploymentError: another run uses it; names it.
+        """
+        self._turn.acquire(max(wait_s, self._options.wait_s), tell)
+
+    def release(self) -> None:
+        """Leave the cluster to others, after :meth:`vacate`."""
+        self._turn.release(unfinished=self._options.keep)
+
+    # --- converging --------------------------------------------------------------------------------------------------
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what is known of the cluster: its server and nodes, and what preflight warns of."""
+        nodes = self._stage.nodes if self._stage else ()
+        remarks = [one for found in self._examined.values() for one in found if one.state != "ok"]
+        return {
+            "kind": self.kind,
+            "cluster": self._connection.name,
+            "server": self._server,
+            "nodes": {node.name: {"roles": list(node.roles), **_told(node)} for node in nodes},
+            "preflight": [f"{one.subject}: {one.found}" for one in remarks],
+        }
+
+    def check(self, case: Case) -> None:
+        """Refuse what cannot run here; see :class:`pytest_aefm.testbeds.Testbed`.
+
+        Raises:
+            ConfigurationError: an image is not known, or an SLO asks for what is not collected here.
+        """
+        options = self._options
+        if active := _active(case.interference):
+            self._disturbs = True
+            if options.stress_image is None:
+                what = "the image of its pods is not known"
+                raise ConfigurationError(
+                    f"interference {active[0].kind!r}", what, None, "name it with --aefm-stress-image"
+                )
+            if options.namespace is not None and not options.allow_shared:
+                what = "a fixed namespace (--aefm-namespace) does not keep other runs off the nodes"
+                raise ConfigurationError("interference", what, None, "--aefm-allow-shared says that this is known")
+        if options.load_from == "cluster" and options.load_image is None:
+            raise ConfigurationError("--aefm-load-from=cluster", "no image", None, "name it with --aefm-load-image")
+        for slo in case.slos:
+            if slo.name == "self_time":
+                raise ConfigurationError(f"SLO {slo.text}", "the testbed 'kubernetes' collects no traces yet")
+            if slo.name in ("cpu", "cpu_cores", "memory") and self._prometheus(case.app) is None:
+                raise ConfigurationError(
+                    f"SLO {slo.text}", "no Prometheus is known", None, "name it with --aefm-prometheus"
+                )
+
+    def ensure_app(self, app: AppSpec) -> Deployment:
+        """Converge to a healthy deployment; see :class:`pytest_aefm.testbeds.Testbed`.
+
+        Raises:
+            DeploymentError: it did not come up, now or earlier; the cluster is another's, or not fit.
+        """
+        key = _key("app", app)
+        self._refuse_failed(key)
+        self._turn.require()
+        try:
+            return self._deployment(self._converge(app))
+        except AefmError as error:
+            raise self._failed(key, error) from error
+
+    def ensure_interference(self, specs: tuple[InterferenceSpec, ...]) -> None:
+        """Converge to exactly this interference; see :class:`pytest_aefm.testbeds.Testbed`.
+
+        Raises:
+            InterferenceError: it did not start in time, does not fit, or there is no node for it.
+        """
+        stage, active = self._deployed_stage(), _active(specs)
+        if not active and stage.stressors is None:
+            return
+        key = _key("interference", (stage.spec, active))
+        self._refuse_failed(key)
+        self._turn.require()
+        try:
+            stressors = stage.disturbing()
+            stressors.check(active)
+            stressors.converge(active)
+        except AefmError as error:
+            stage.interference = ()
+            if stage.stressors is not None:
+                with contextlib.suppress(AefmError):
+                    stage.stressors.converge(())
+            raise self._failed(key, error) from error
+        stage.interference = active
+
+    def settle(self) -> None:
+        """Return once all is quiet; see :class:`pytest_aefm.testbeds.Testbed`.
+
+        Raises:
+            DeploymentError: it is not, not even after a restart.
+        """
+        stage, key = self._deployed_stage(), self._environment()
+        self._refuse_failed(key)
+        first = self._settling.wait(stage.entry, key)
+        if first is None:
+            return
+        self._generation += 1
+        stage.restart()
+        second = self._settling.wait(stage.entry, key)
+        if second is not None:
+            error = DeploymentError(f"app {stage.name!r}", f"not quiet: {first}; deployed anew: {second}")
+            raise self._failed(key, error)
+
+    # --- measuring ---------------------------------------------------------------------------------------------------
+
+    def start_load(self, driver: Driver, load: LoadSpec, script: Path, artifacts: Path) -> LoadRun:
+        """Start a load run against the entry: from this machine, or from pods.
+
+        Raises:
+            LoadError: it cannot be started.
+        """
+        stage = self._deployed_stage()
+        self._turn.require()
+        if self._options.load_from == "cluster":
+            inside, url = stage.inside()
+            return inside.start(driver.name, load, script, url, artifacts)
+        return driver.start(
+            load,
+            script,
+            stage.entry.url,
+            supervisor=self._host(),
+            cpus=sorted(self._cpus),
+            artifacts=artifacts,
+            own_cores=not on_this_machine(stage.nodes),
+        )
+
+    def mark(self) -> Mark:
+        """Read all counters now."""
+        stage = self._deployed_stage()
+        return take_mark(self._scene(stage), stage.stressors)
+
+    def observe(self, before: Mark, after: Mark, window: Window) -> Observations:
+        """Return what two marks say of a window; see :class:`pytest_aefm.testbeds.Testbed`."""
+        stage = self._deployed_stage()
+        stage.pods = after.pods
+        return observations(self._scene(stage), before, after, window, stage.stressors, self._turn.lost)
+
+    def collectors(self) -> Sequence[Collector]:
+        """Return the collectors of this run: Prometheus where its URL is known."""
+        stage = self._deployed_stage()
+        url = self._prometheus(stage.spec)
+        if url is None:
+            return ()
+        from pytest_aefm.collectors.kube_prometheus import KubePrometheusCollector
+
+        return (KubePrometheusCollector(url, stage.namespace, stage.workloads, stage.limits),)
+
+    # --- leaving -----------------------------------------------------------------------------------------------------
+
+    def vacate(self) -> None:
+        """Stop interference and load, remove the application; ``ensure_app`` deploys anew."""
+        stage, self._stage = self._stage, None
+        if stage is None:
+            return
+        problems = stage.stop() + ([] if self._options.keep else stage.remove(_REMOVE_S))
+        if problems:
+            raise DeploymentError(f"app {stage.name!r}", f"cannot be removed: {'; '.join(problems)}")
+
+    def close(self) -> tuple[str, ...]:
+        """Remove everything and leave the cluster to others; return what is left over. Never raises."""
+        if self._closed:
+            return ()
+        self._closed = True
+        problems: list[str] = []
+        stage, self._stage = self._stage, None
+        kept = self._options.keep and stage is not None and stage.spec is not None
+        if stage is not None:
+            problems += stage.stop()
+        problems += attempt(self._supervisor.close) if self._supervisor else []
+        self._dead_man.close()
+        if self._touched and not kept:
+            problems += attempt(self._remove_all)
+        if kept and stage is not None:
+            self.farewell = (
+                f"app {stage.name!r} is kept in namespace {stage.namespace} (--aefm-keep); remove it: "
+                f"aefm clean --run {KEPT}"
+            )
+        problems += attempt(lambda: self._turn.release(unfinished=bool(kept or problems)))
+        problems += attempt(self._connection.close)
+        with contextlib.suppress(OSError):
+            place(os.getpid(), self._affinity, self._nice)
+        return tuple(problems)
+
+    def _remove_all(self) -> list[str]:
+        left = find_leftovers(self._connection, self._run, self._options.namespace)
+        return remove(self._connection, left, deadline_s=_REMOVE_S)
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _converge(self, app: AppSpec) -> Stage:
+        namespace = self._options.namespace or app.namespace or default_namespace(app.name, self._run)
+        stage = self._stage
+        if stage is None or (stage.name, stage.namespace) != (app.name, namespace):
+            stage = self._change_stage(app.name, namespace)
+        if stage.plan(app):
+            self._examine(app, stage)
+        if stage.converge():
+            self._generation += 1
+        return stage
+
+    def _change_stage(self, app: str, namespace: str) -> Stage:
+        """Make room: the application before goes, and what an earlier session kept of another one."""
+        self.vacate()
+        if self._options.keep:
+            old = find_leftovers(self._connection, KEPT, self._options.namespace)
+            others = [item for item in old if namespace not in (item.name, item.namespace)]
+            if problems := remove(self._connection, others, deadline_s=_REMOVE_S):
+                raise DeploymentError(f"app {app!r}", f"what was kept cannot be removed: {'; '.join(problems)}")
+        self._stage, self._touched = Stage(self._place, app, namespace), True
+        return self._stage
+
+    def _examine(self, app: AppSpec, stage: Stage) -> None:
+        """Look at the cluster once for each application, before anything is deployed.
+
+        Raises:
+            DeploymentError: something there is bad.
+        """
+        if (key := _key("cluster", app)) in self._examined:
+            return
+        there = read_pods(self._connection, stage.namespace, self._run).pods
+        needs = Needs(
+            namespace=self._options.namespace,
+            nodes=tuple(app.cluster.nodes),
+            interference=self._disturbs,
+            load_pods=self._options.load_pods if self._options.load_from == "cluster" else 0,
+            prometheus=self._prometheus(app),
+            lease_namespace=self._options.lease_home,
+            run=self._run,
+            roles={role: named(stage.nodes, role) for role in (TESTBED, INFRA, LOAD)},
+            manifests=None if there else stage.wanted.manifests,
+            port_forward=self._options.entry == "port-forward",
+            allow_shared=self._options.allow_shared,
+        )
+        found = examine_cluster(self._connection, needs)
+        bad = [one for one in found if one.state == "bad"]
+        if bad:
+            what = "; ".join(f"{one.subject}: {one.found}" for one in bad)
+            raise DeploymentError(self._connection.name, what, None, bad[0].mend or None)
+        self._examined[key] = found
+
+    def _deployment(self, stage: Stage) -> Deployment:
+        return Deployment(
+            app=stage.name,
+            url=stage.entry.url,
+            services=service_facts(stage.pods),
+            description=stage.wanted.description,
+            generation=self._generation,
+            details={"testbed": self.kind, "namespace": stage.namespace, **self.describe()},
+        )
+
+    def _scene(self, stage: Stage) -> Scene:
+        environment = self._environment()
+        facts = {
+            "generation": self._generation,
+            "baseline_p50_ms": _rounded(self._settling.baselines_ms.get(environment)),
+            "probe_p50_ms": _rounded(self._settling.probe_ms),
+            "entry": self._options.entry or "service",
+        }
+        cpus = frozenset() if self._options.load_from == "cluster" else self._cpus
+        manifests = stage.wanted.manifests
+        return Scene(self._connection, stage.namespace, self._run, stage.nodes, manifests, cpus, facts)
+
+    def _host(self) -> Supervisor:
+        """Return the owner of what runs on this machine; pytest itself makes room for the generator."""
+        if self._supervisor is None:
+            self._run_dir.mkdir(parents=True, exist_ok=True)
+            self._supervisor = Supervisor(self._run_dir / "supervisor.log")
+            place(os.getpid(), self._affinity, _NICE)
+        return self._supervisor
+
+    def _deployed_stage(self) -> Stage:
+        if self._stage is None or self._stage.spec is None:
+            raise DeploymentError(self._connection.name, "nothing is deployed", None, "call ensure_app first")
+        return self._stage
+
+    def _prometheus(self, app: AppSpec | None) -> str | None:
+        return self._options.prometheus or (app.cluster.prometheus_url if app else None)
+
+    @cached_property
+    def _cpus(self) -> frozenset[int]:
+        return plan_cores().generator
+
+    @cached_property
+    def _server(self) -> str:
+        return str(self._connection.get("/version").get("gitVersion"))
+
+    def _environment(self) -> str:
+        stage = self._deployed_stage()
+        return _key("environment", (stage.spec, stage.interference))
+
+    def _refuse_failed(self, key: str) -> None:
+        """Fail at once where the same state failed before: it would cost its deadline again, for each case."""
+        first = self._failures.get(key)
+        if first is not None:
+            raise type(first)(first.subject, f"failed before and is not tried again: {first.what}")
+
+    def _failed(self, key: str, error: AefmError) -> AefmError:
+        """Remember an error, unless it was nobody's answering: that may have passed."""
+        if not (isinstance(error, ApiError) and error.status == 0):
+            self._failures[key] = error
+        return error
+
+
+def _told(node: Node) -> dict[str, Any]:
+    """Return the facts of a node that are worth reporting."""
+    return {name: value for name, value in node.facts.items() if name != "boot_id"}
+
+
+def _active(specs: Sequence[InterferenceSpec]) -> tuple[InterferenceSpec, ...]:
+    return tuple(spec for spec in specs if spec.count)
+
+
+def _key(what: str, state: Any) -> str:
+    return f"{what} {json.dumps(as_json(state), sort_keys=True)}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
