@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from pytest_aefm.errors import DeploymentError
-from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
+from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, connect
 from pytest_aefm.testbeds.kubernetes.owners import lease_path, living, owners
 from pytest_aefm.testbeds.kubernetes.ownership import ClusterLease
 from tests.cluster.conftest import TestCluster
@@ -49,6 +55,54 @@ def home(connection: Connection, run_id: str) -> Iterator[str]:
 def lease(connection: Connection, home: str, run: str) -> ClusterLease:
     """Return a Lease that is renewed often."""
     return ClusterLease(connection, home, run=run, duration_s=DURATION_S)
+
+
+class Wire:
+    """A way to the API server that may be stopped: what is sent waits, as with a server that was stopped."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._to, self.open = (host, port), threading.Event()
+        self.open.set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self.open.set()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._to)
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=ends, daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(2**16):
+                self.open.wait()
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@pytest.fixture
+def wire(cluster: TestCluster, tmp_path: Path) -> Iterator[tuple[Wire, Connection]]:
+    """Return such a way, and a connection that goes it."""
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    place = config["clusters"][0]["cluster"]
+    server = urlsplit(place["server"])
+    made = Wire(str(server.hostname), int(server.port or 443))
+    place |= {"server": f"https://127.0.0.1:{made.port}", "tls-server-name": server.hostname}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    with connect(tmp_path / "kubeconfig", timeout_s=3) as connection:
+        yield made, connection
+    made.close()
 
 
 @contextmanager
@@ -192,3 +246,36 @@ def test_what_others_write_into_it_is_no_loss(connection: Connection, home: str)
     first.release()
     with pytest.raises(ApiError, match="404"):
         connection.get(path)
+
+
+def test_a_server_that_was_stopped_is_no_loss(wire: tuple[Wire, Connection], home: str) -> None:
+    """It is said that the Lease could not be renewed; once the server answers again and nobody took it, it is ours."""
+    way, connection = wire
+    first = lease(connection, home, "r1")
+    first.acquire(0)
+    way.open.clear()
+    assert wait_for_loss(first).startswith("not renewed for ")
+    way.open.set()
+    deadline = time.monotonic() + 30
+    while first.lost is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first.release()
+    assert [] == owners(connection, home)
+
+
+@pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes half a minute; AEFM_BARS=1 runs it")
+def test_who_waits_does_not_take_a_silent_server_for_a_dead_owner(wire: tuple[Wire, Connection], home: str) -> None:
+    """While nobody answers no time goes by: the owner cannot renew, either."""
+    way, connection = wire
+    duration_s = 5.0
+    first = ClusterLease(connection, home, run="r1", duration_s=duration_s)
+    second = ClusterLease(connection, home, run="r2", duration_s=duration_s)
+    first.acquire(0)
+    timers = [threading.Timer(1, way.open.clear), threading.Timer(1 + 2 * duration_s, way.open.set)]
+    for timer in timers:
+        timer.start()
+    with pytest.raises(DeploymentError, match="in use by run r1"):
+        second.acquire(3 * duration_s)
+    assert first.lost is None
+    first.release()

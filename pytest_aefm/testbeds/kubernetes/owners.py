@@ -25,7 +25,7 @@ WHO, SINCE, TOKEN, PROCESS, UNFINISHED = (
 """Annotations of a Lease."""
 
 _POLL_S = 0.5
-_GAP_S = 2.0
+_GAP_S = 1.0
 """A longer time between two looks counts as this: while nobody answered us, the owner could not renew either."""
 
 _UNFINISHED_AT_MOST = 50
