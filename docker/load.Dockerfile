@@ -1,13 +1,11 @@
-# Load from inside a cluster. Any image with Python 3.11 or later and glibc will do as its base, if LuaJIT can be had.
+# Load from inside a cluster. Any image with Python 3.11 or later and glibc will do as its base.
 #
-#   pip wheel . --no-deps --wheel-dir dist -C wheel.py-api=py3
+#   pip wheel . --no-deps --wheel-dir dist -C wheel.py-api=py3 -C cmake.define.AEFM_STATIC_LUAJIT=ON
 #   docker build -f docker/load.Dockerfile -t aefm-load:1 .
 #
-# The wheel holds the generator; it is built where libluajit-5.1-dev and a C compiler are, on a system as old as this.
+# The wheel holds the generator, and that LuaJIT. It is built where libluajit-5.1-dev and a C compiler are, on a system
+# whose glibc is no newer than the image's.
 FROM python:3.13-slim-bookworm
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends libluajit-5.1-2 \
-    && rm -rf /var/lib/apt/lists/*
 COPY dist/*.whl /tmp/
 # What a pod of load imports, not what the plugin does; bounds as in pyproject.toml.
 RUN pip install --no-cache-dir --no-deps /tmp/*.whl \

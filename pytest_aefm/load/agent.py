@@ -33,6 +33,7 @@ _QUIET_S = 0.05
 """Nothing is said so shortly before the start: the generator is to have the core."""
 
 _DRAIN_S = 30.0
+_SNMP = Path("/proc/net/snmp")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +70,7 @@ def _run(plan: Mapping[str, Any], index: int) -> int:
         start = _met(plan, index)
         begin_ns = start.start_ns + round(part["shift_s"] * 1e9)
         argv = command_line(program, load, Path(plan["script"]), plan["url"], begin_ns, result)
+        before = _segments()
         with _running(argv, log) as process:
             if index == 0:
                 _tell_time(start)
@@ -79,7 +81,8 @@ def _run(plan: Mapping[str, Any], index: int) -> int:
                 return _failed(4, f"the generator did not end within {left_s + _DRAIN_S:.0f} s")
         if status != 0:
             return _failed(status if status > 0 else 128 - status, log.read_text(errors="replace"))
-        for line in lines.result_lines(json.loads(result.read_text())):
+        segments = {name: count - before.get(name, 0) for name, count in _segments().items()}
+        for line in lines.result_lines({**json.loads(result.read_text()), "tcp": segments}):
             print(line)
     sys.stdout.flush()
     return 0
@@ -95,6 +98,15 @@ def _met(plan: Mapping[str, Any], index: int) -> Start:
         return Start(follow(meeting["host"], meeting["port"], index, token, deadline_s=deadline_s), {})
     with listen(meeting["port"]) as listener:
         return lead(listener, others, token, lead_s=plan["lead_s"], deadline_s=deadline_s)
+
+
+def _segments() -> dict[str, int]:
+    """Return how many TCP segments this pod has sent, and how many of them again; empty where it is not told."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        names, values = (line.split() for line in _SNMP.read_text().splitlines() if line.startswith("Tcp:"))
+        told = dict(zip(names, values, strict=True))
+        return {"sent": int(told["OutSegs"]), "retransmitted": int(told["RetransSegs"])}
+    return {}
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def mesh_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -
 def load_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Build the image of a pod of load from this tree as its build file says, and load it."""
     context = tmp_path_factory.mktemp("image")
-    build_wheel(context, "wheel.py-api=py3")
+    build_wheel(context, "wheel.py-api=py3", "cmake.define.AEFM_STATIC_LUAJIT=ON")
     cluster.load_image(LOAD_IMAGE, ROOT / "docker" / "load.Dockerfile", context)
     return LOAD_IMAGE
 

@@ -89,6 +89,7 @@ def test_three_agents_are_one_generator(
         assert one.result is not None
         peer = start["peers"].get(str(part.index), {"offset_ns": 0, "uncertainty_ns": 0})
         result = read_result(one.result)
+        assert one.result["tcp"]["sent"] > 0
         pods.append(PodResult(part, "pod", "node", result, peer["offset_ns"], peer["uncertainty_ns"]))
     planned = Window(0.0, start["start_ns"] / 1e9 + 1, 2)
     whole = merge(pods, planned, start["start_ns"], Clock(0.0, 0.001), asked=3)

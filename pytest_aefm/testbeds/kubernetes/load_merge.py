@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -20,7 +20,10 @@ _SKEW_LIMIT_S = 0.050
 
 @dataclass(frozen=True, slots=True)
 class PodResult:
-    """What one pod measured; its clock differs from the first pod's by ``offset_ns`` (its own - the first one's)."""
+    """What one pod measured; its clock differs from the first pod's by ``offset_ns`` (its own - the first one's).
+
+    ``tcp`` counts the segments that it sent and retransmitted, where that is known.
+    """
 
     part: Part
     pod: str
@@ -28,6 +31,7 @@ class PodResult:
     result: LoadResult
     offset_ns: int = 0
     uncertainty_ns: int = 0
+    tcp: Mapping[str, int] = field(default_factory=dict)
 
     def late_s(self, start_ns: int) -> float:
         """Return how much later than planned its window began; ``start_ns`` is the common start, on the first clock."""
@@ -141,6 +145,7 @@ def _figures(pod: PodResult, late_s: float) -> dict[str, Any]:
         "p99_ms": _percentile_ms(success, 99),
         "pacer_lag_p99_ms": _percentile_ms(lag, 99),
         "threads_cpu": list(result.threads_cpu),
+        "tcp_segments": dict(pod.tcp),
         "start_late_ms": round(late_s * 1e3, 3),
         "clock_uncertainty_ms": round(pod.uncertainty_ns / 1e6, 3),
     }

@@ -194,6 +194,7 @@ class ClusterRun:
             result=read_result(told.result),
             offset_ns=peer.get("offset_ns", 0),
             uncertainty_ns=peer.get("uncertainty_ns", 0),
+            tcp=told.result.get("tcp", {}),
         )
 
     def _refuse_failed(self, index: int, told: Told) -> None:
