@@ -16,7 +16,7 @@ from pytest_aefm.interference.kinds import (
     program_of,
     unfit,
 )
-from pytest_aefm.interference.proof import MINIMUM_SHARE, StressorReading, Traffic, WorkerReading, prove
+from pytest_aefm.interference.proof import MINIMUM_SHARE, StressorReading, Traffic, WorkerReading, lacking, prove
 from pytest_aefm.interference.tools import Tool, find_iperf3, find_stress_ng
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "filling_s",
     "find_iperf3",
     "find_stress_ng",
+    "lacking",
     "memory_bytes",
     "plan",
     "program_of",

@@ -12,9 +12,12 @@ from typing import Any
 from pytest_aefm.interference.kinds import Stressor
 from pytest_aefm.model import Dose, InterferenceSpec
 
-__all__ = ["MINIMUM_SHARE", "StressorReading", "Traffic", "WorkerReading", "prove"]
+__all__ = ["MINIMUM_SHARE", "StressorReading", "Traffic", "WorkerReading", "lacking", "prove"]
 
 MINIMUM_SHARE = 0.9
+
+_WARM_S = 0.02  # a worker has begun once it ran or waited this long
+_FULL = 0.99  # of the memory asked for: what is resident beyond that is stress-ng itself
 
 _NO_RATE = "stress-ng tells a stream's rate only when it ends, in its log"
 
@@ -63,6 +66,26 @@ class StressorReading:
     def held_bytes(self) -> int:
         """Resident memory of the worker that has most of it."""
         return max((worker.rss_bytes for worker in self.workers.values()), default=0)
+
+
+def lacking(reading: StressorReading) -> str:
+    """Say what a stressor lacks to be at work, apart from its traffic; empty if nothing.
+
+    Memory is full once it is resident and, where it is held only, its holder is at rest.
+    """
+    stressor, workers = reading.stressor, reading.workers.values()
+    if not reading.alive:
+        return "it has ended"
+    if len(workers) < stressor.workers:
+        return f"{len(workers)}/{stressor.workers} workers"
+    busy = sorted((worker.run_s + worker.wait_s for worker in workers), reverse=True)
+    if stressor.worker_cores and min(busy[: stressor.workers]) <= _WARM_S:
+        return "a worker has not run yet"
+    asked, held = stressor.resident_bytes, reading.held_bytes
+    resting = stressor.worker_cores or all(worker.asleep for worker in workers)
+    if asked and (held < _FULL * asked or not resting):
+        return f"{held >> 20} of {asked >> 20} MiB are resident, and it is still filling"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_aefm.errors import InterferenceError
-from pytest_aefm.interference import Stressor, StressorReading, WorkerReading, prove
+from pytest_aefm.interference import Stressor, StressorReading, WorkerReading, lacking, prove
 from pytest_aefm.supervisor import Process, Supervisor, SupervisorError, descendants
 from pytest_aefm.testbeds.local_app import describe_status
 from pytest_aefm.testbeds.local_counters import read_process
@@ -22,9 +22,7 @@ BACKSTOP_S = 24 * 3600.0
 
 _START_S = 10.0
 _FILL_FACTOR, _FILL_S = 3.0, 30.0  # a memory dose may take so many times as long as is expected, and so long at least
-_FULL = 0.99  # of the memory asked for: what is resident beyond that is stress-ng itself
 _POLL_S = 0.01
-_WARM_S = 0.02  # a worker has begun once it ran or waited this long
 _FLOW_S = 0.25  # streams have begun once they carried what they offer over so long
 
 
@@ -110,17 +108,10 @@ class Stressors:
     def _lacking(self, reading: StressorReading) -> str:
         """Say what a stressor lacks to be at work in its place; empty if nothing."""
         stressor, workers = reading.stressor, reading.workers.values()
-        if not reading.alive:
-            return "it has ended"
-        if len(workers) < stressor.workers:
-            return f"{len(workers)}/{stressor.workers} workers"
+        if what := lacking(reading):
+            return what
         if not all(worker.cpus <= self._cpus for worker in workers):
             return "a worker is out of its place"
-        busy = sorted((worker.run_s + worker.wait_s for worker in workers), reverse=True)
-        if stressor.worker_cores and min(busy[: stressor.workers]) <= _WARM_S:
-            return "a worker has not run yet"
-        if stressor.resident_bytes:
-            return _unfilled(reading)
         if stressor.part:
             return _unconnected(reading)
         return ""
@@ -156,15 +147,6 @@ def _expect(running: _Running, deadline: float, lacking: str) -> None:
         patience_s = deadline - running.since_mono_s
         what = f"not at work after {patience_s:.3g} s: {lacking}\n{process.log_tail(10)}"
         raise InterferenceError(subject, what.rstrip())
-
-
-def _unfilled(reading: StressorReading) -> str:
-    """Say what memory lacks: it is full once it is resident and, where it is held only, its holder is at rest."""
-    asked, held = reading.stressor.resident_bytes, reading.held_bytes
-    resting = all(worker.asleep for worker in reading.workers.values())
-    if held < _FULL * asked or not (reading.stressor.worker_cores or resting):
-        return f"{held >> 20} of {asked >> 20} MiB are resident, and it is still filling"
-    return ""
 
 
 def _unconnected(reading: StressorReading) -> str:

@@ -1,0 +1,161 @@
+"""Wait until stressors are at work, by watching and by their logs; give up as soon as they plainly will not be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_aefm.errors import InterferenceError
+from pytest_aefm.interference import Stressor, lacking, prove
+from pytest_aefm.testbeds.kubernetes.amounts import amount
+from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
+from pytest_aefm.testbeds.kubernetes.health import Failure, failures
+from pytest_aefm.testbeds.kubernetes.stress_pods import StressJob, selector
+from pytest_aefm.testbeds.kubernetes.stress_proof import fate
+from pytest_aefm.testbeds.kubernetes.stress_sampler import Sample, read_log
+from pytest_aefm.testbeds.kubernetes.watching import Following
+
+__all__ = ["Started", "await_work", "idle"]
+
+_LOG_POLL_S, _LOOK_S = 0.05, 1.0
+_FLOW_LINES, _FLOW_S = 6, 0.25  # streams have begun once they carried what they offer over so long
+_TAIL_LINES = 40
+_AT_ONCE = 8
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A Job that was made; ``confirmed`` are the uids of its pods that were seen at work."""
+
+    name: str
+    job: StressJob
+    path: str
+    uid: str
+    since_mono_s: float
+    confirmed: set[str] = field(default_factory=set)
+
+
+def await_work(
+    connection: Connection, namespace: str, run: str, running: Mapping[str, Started], deadline: float
+) -> None:
+    """Wait until all pods of these Jobs are at work, and no others are left.
+
+    Raises:
+        InterferenceError: one will not be, or not until ``deadline`` (monotonic): with pod, reason and its last words.
+    """
+    root = f"/api/v1/namespaces/{namespace}"
+    pods_path, events_path, jobs_path = f"{root}/pods", f"{root}/events", f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    ours, began = selector(run), time.monotonic()
+    paths = [(pods_path, ours), (jobs_path, ours), (events_path, "")]
+    since: dict[Failure, float] = {}
+    with Following(connection, paths) as following, ThreadPoolExecutor(_AT_ONCE) as pool:
+        version = -1
+        while True:
+            pods = [pod for pod in following.items(pods_path) if fate(pod).job in running]
+            for pod in pods:
+                _refuse(connection, namespace, running[fate(pod).job].job, pod)
+            lacks = list(_missing(running, pods)) if following.complete else ["the cluster is not read yet"]
+            fresh = [pod for pod in pods if _is_fresh(running, pod)]
+            told = pool.map(lambda pod: _lacking(connection, namespace, running[fate(pod).job], pod), fresh)
+            lacks += [f"pod {pod['metadata']['name']}: {what}" for pod, what in zip(fresh, told, strict=True) if what]
+            if not lacks:
+                return
+            now = time.monotonic()
+            jobs = [item for item in following.items(jobs_path) if item["metadata"]["name"] in running]
+            found = failures(jobs, pods, following.items(events_path))
+            since = {failure: since.get(failure, now) for failure in found}
+            final = [failure for failure in found if now - since[failure] >= failure.grace_s]
+            if final or now > deadline:
+                why = [*map(str, (final or found)[:1]), *following.trouble[:1], f"not at work: {', '.join(lacks[:4])}"]
+                hint = f"see kubectl -n {namespace} get pods,events"
+                raise InterferenceError("interference", f"after {now - began:.0f} s: {'; '.join(why)}", None, hint)
+            version = following.wait(version, _LOG_POLL_S if fresh else min(_LOOK_S, max(0.0, deadline - now)))
+
+
+def _missing(running: Mapping[str, Started], pods: Iterable[Json]) -> Iterator[str]:
+    """Say which pods are too few or too many, or not running yet."""
+    numbers = dict.fromkeys(running, 0)
+    for pod in pods:
+        one = fate(pod)
+        numbers[one.job] += 1
+        if one.trouble:
+            yield f"pod {one.name}: {one.trouble}"
+    for name, started in running.items():
+        if numbers[name] != started.job.parallelism:
+            yield f"job {name}: {numbers[name]} of {started.job.parallelism} pods"
+
+
+def _is_fresh(running: Mapping[str, Started], pod: Json) -> bool:
+    one = fate(pod)
+    return not one.trouble and one.uid not in running[one.job].confirmed
+
+
+def _lacking(connection: Connection, namespace: str, started: Started, pod: Json) -> str:
+    """Say what a running pod lacks to be at work; once it lacks nothing it is not asked again."""
+    try:
+        samples = read_log(_log(connection, namespace, pod, _FLOW_LINES))
+    except ApiError as error:
+        return error.what
+    what = idle(started.job.stressor, samples)
+    if not what:
+        started.confirmed.add(pod["metadata"]["uid"])
+    return what
+
+
+def idle(stressor: Stressor, samples: list[Sample]) -> str:
+    """Say what a stressor lacks to be at work by its latest samples, empty if nothing."""
+    if not samples:
+        return "it has written nothing yet"
+    last = samples[-1].reading(stressor)
+    if what := lacking(last):
+        return what
+    if stressor.part and not stressor.streams:
+        return "" if samples[-1].listens else f"it does not listen on port {stressor.port}"
+    if stressor.streams:
+        first = samples[0].reading(stressor)
+        if last.mono_s - first.mono_s < _FLOW_S:
+            return "its streams have just begun"
+        (dose,) = prove([first], [last], {cpu for worker in last.workers.values() for cpu in worker.cpus})
+        return "" if dose.ok else dose.message
+    return ""
+
+
+def _refuse(connection: Connection, namespace: str, job: StressJob, pod: Json) -> None:
+    """Give up on a pod that has ended, or that is not what was asked for.
+
+    Raises:
+        InterferenceError: says which, and why; with its last words if it had any.
+    """
+    name, phase = pod["metadata"]["name"], (pod.get("status") or {}).get("phase")
+    subject = f"interference pod {name} on {job.node}"
+    if phase in ("Failed", "Succeeded"):
+        try:
+            words = _log(connection, namespace, pod, _TAIL_LINES).splitlines()
+        except ApiError:
+            words = []
+        said = [line for line in words if line.strip() and not read_log(line)][-5:]
+        raise InterferenceError(subject, f"ended: {fate(pod).trouble}" + "".join(f"\nlog: {line}" for line in said))
+    if changed := _changed(job, pod["spec"]):
+        raise InterferenceError(subject, changed, None, "a LimitRange or a webhook of the cluster changes pods")
+
+
+def _changed(job: StressJob, spec: Json) -> str:
+    """Say what admission made of a pod that was asked for."""
+    ours, *others = spec["containers"]
+    if others:
+        return f"admission added the container {', '.join(one['name'] for one in others)}"
+    for kind in ("requests", "limits"):
+        given = (ours.get("resources") or {}).get(kind) or {}
+        for name, asked in job.size.items():
+            if name not in given or amount(given[name]) != amount(asked):
+                return f"admission made {given.get(name, 'none')} of its {kind}.{name} {asked}"
+    return ""
+
+
+def _log(connection: Connection, namespace: str, pod: Json, lines: int) -> str:
+    return connection.text(f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/log", tailLines=lines)

@@ -1,0 +1,149 @@
+"""The dead-man switch: what is kept is put off again and again, and what cannot be kept is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pytest_aefm.testbeds.kubernetes.connection import Connection, connect
+from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
+
+PATH = "/apis/batch/v1/namespaces/x/jobs/j"
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every request with one status and body, and keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer: tuple[int, dict[str, Any]] = (200, {"kind": "Job"})
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers a patch."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_PATCH(self) -> None:
+        """Answer as the server says."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.asked.append((self.command, self.path, json.loads(body)))
+        status, content = self.server.answer
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Return a server that runs."""
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def connection(server: Server, tmp_path: Path) -> Iterator[Connection]:
+    """Return a connection to it that is soon out of patience."""
+    file = tmp_path / "kubeconfig"
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "one",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
+        "users": [{"name": "u", "user": {"token": "secret"}}],
+        "contexts": [{"name": "one", "context": {"cluster": "c", "user": "u"}}],
+    }
+    file.write_text(yaml.safe_dump(content))
+    with connect(file, timeout_s=1, patience_s=0.05) as made:
+        yield made
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    """Wait until something holds, for 10 s."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_job_is_kept_at_once_and_ever_again(server: Server, connection: Connection) -> None:
+    """Its deadline grows with the time, with its uid as a precondition; one that is dropped is not kept."""
+    dead_man = DeadMan(connection, grace_s=45, every_s=0.4)
+    began = time.monotonic()
+    dead_man.keep(PATH, "u1")
+    wait_until(lambda: server.asked)
+    assert server.asked[0] == ("PATCH", PATH, {"metadata": {"uid": "u1"}, "spec": {"activeDeadlineSeconds": 46}})
+    wait_until(lambda: len(server.asked) > 4)
+    assert time.monotonic() - began >= 0.4 * 4 - 0.01
+    assert server.asked[-1][2]["spec"]["activeDeadlineSeconds"] >= 47
+    assert dead_man.trouble == []
+    dead_man.drop(PATH)
+    time.sleep(0.5)  # what was under way when it was dropped
+    number = len(server.asked)
+    time.sleep(1)
+    assert number == len(server.asked)
+    dead_man.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((404, {"message": "jobs j not found"}), "job j: .*404: jobs j not found"),
+        ((409, {"message": "UID in precondition"}), "job j: .*409: UID in precondition"),
+        (
+            (200, {"status": {"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]}}),
+            "job j: has failed: DeadlineExceeded",
+        ),
+    ],
+)
+def test_what_is_gone_is_told(
+    server: Server, connection: Connection, answer: tuple[int, dict[str, Any]], message: str
+) -> None:
+    """A Job that is not there any more, or another's by now, or has failed, is told at once and left alone."""
+    server.answer = answer
+    dead_man = DeadMan(connection, every_s=0.1)
+    dead_man.keep(PATH, "u1")
+    wait_until(lambda: dead_man.trouble)
+    (told,) = dead_man.trouble
+    assert re.match(message, told)
+    time.sleep(0.5)
+    assert len(server.asked) == 1
+    dead_man.close()
+
+
+def test_what_cannot_be_kept_for_half_its_grace_is_told(server: Server, connection: Connection) -> None:
+    """An API server that is away for a moment is no trouble; when it is back, all is well."""
+    server.answer = (503, {"message": "away"})
+    dead_man = DeadMan(connection, grace_s=2, every_s=0.1)
+    dead_man.keep(PATH, "u1")
+    wait_until(lambda: server.asked)
+    assert dead_man.trouble == []
+    wait_until(lambda: dead_man.trouble)
+    assert "job j: not kept alive for 1 s: " in dead_man.trouble[0]
+    assert "503: away" in dead_man.trouble[0]
+    server.answer = (200, {"kind": "Job"})
+    wait_until(lambda: not dead_man.trouble)
+    dead_man.close()
