@@ -52,6 +52,12 @@ def _run(program: Path, *arguments: object) -> str:
     return done.stdout
 
 
+def _running(program: Path, name: str) -> str | None:
+    """Return what is to be known of a cluster, None where none of this name runs."""
+    done = subprocess.run([program, "env", "--name", name], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[TestCluster]:
     """Start a cluster of two workers, and end it."""
@@ -61,8 +67,11 @@ def cluster() -> Iterator[TestCluster]:
     program, kept = Path(found), os.environ.get("AEFM_TEST_CLUSTER_NAME")
     name = kept or f"aefm-{os.getpid()}"
     try:
-        printed = _run(program, "up", "--name", name, "--workers", 2, "--pin-workers", "--no-prometheus", "--no-jaeger")
-        values = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
+        printed = _running(program, name) if kept else None
+        if printed is None:  # one that runs is taken as it is, whatever add-ons it has
+            options = ("--workers", 2, "--pin-workers", "--no-prometheus", "--no-jaeger")
+            printed = _run(program, "up", "--name", name, *options)
+        values = dict(line.removeprefix("export ").split("=", 1) for line in printed.splitlines() if "=" in line)
         yield TestCluster(program, name, values["CLUSTER_HOST"], Path(values["KUBECONFIG"]))
     finally:
         if not kept:
