@@ -113,6 +113,8 @@ class Stage:
             self._deployed.converge(self.wanted.manifests)
         if self.spec != self._wish:
             self._arrive()
+        else:
+            self.pods = read_pods(self._place.connection, self.namespace, self._place.run)
         return changed
 
     def restart(self) -> None:

@@ -161,7 +161,8 @@ class KubernetesTestbed:
         self._turn.require()
         try:
             stressors = stage.disturbing()
-            stressors.check(active)
+            if active != stage.interference:
+                stressors.check(active, allow_shared=self._options.allow_shared)
             stressors.converge(active)
         except AefmError as error:
             stage.interference = ()
@@ -215,12 +216,13 @@ class KubernetesTestbed:
     def mark(self) -> Mark:
         """Read all counters now."""
         stage = self._deployed_stage()
-        return take_mark(self._scene(stage), stage.stressors)
+        mark = take_mark(self._scene(stage), stage.stressors)
+        stage.pods = mark.pods
+        return mark
 
     def observe(self, before: Mark, after: Mark, window: Window) -> Observations:
         """Return what two marks say of a window; see :class:`pytest_aefm.testbeds.Testbed`."""
         stage = self._deployed_stage()
-        stage.pods = after.pods
         return observations(self._scene(stage), before, after, window, stage.stressors, self._turn.lost)
 
     def collectors(self) -> Sequence[Collector]:
