@@ -133,6 +133,8 @@ def _refuse(connection: Connection, namespace: str, job: StressJob, pod: Json) -
     """
     name, phase = pod["metadata"]["name"], (pod.get("status") or {}).get("phase")
     subject = f"interference pod {name} on {job.node}"
+    if "deletionTimestamp" in pod["metadata"]:
+        return  # it was taken away
     if phase in ("Failed", "Succeeded"):
         try:
             words = _log(connection, namespace, pod, _TAIL_LINES).splitlines()
