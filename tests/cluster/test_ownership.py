@@ -24,7 +24,8 @@ from pytest_aefm.testbeds.kubernetes.owners import lease_path, living, owners
 from pytest_aefm.testbeds.kubernetes.ownership import ClusterLease
 from tests.cluster.conftest import TestCluster
 
-DURATION_S = 2.0
+DURATION_S, LONG_S = 3.0, 6.0
+"""A busy machine may be late by a second or two: what must live all the time has the longer one."""
 
 _HOLD = """
 import sys, time
@@ -34,7 +35,7 @@ from pytest_aefm.testbeds.kubernetes.ownership import ClusterLease
 lease = ClusterLease(connect(Path(sys.argv[1])), sys.argv[2], run=sys.argv[3], duration_s=float(sys.argv[4]))
 lease.acquire(0)
 print("held", flush=True)
-while not lease.lost:
+while not (lease.lost or "").startswith("taken"):
     time.sleep(0.05)
 print(lease.lost, flush=True)
 """
@@ -108,7 +109,7 @@ def wire(cluster: TestCluster, tmp_path: Path) -> Iterator[tuple[Wire, Connectio
 @contextmanager
 def other_process(cluster: TestCluster, home: str, run: str) -> Iterator[subprocess.Popen[str]]:
     """Hold the Lease in another process."""
-    command = [sys.executable, "-c", _HOLD, str(cluster.kubeconfig), home, run, str(DURATION_S)]
+    command = [sys.executable, "-c", _HOLD, str(cluster.kubeconfig), home, run, str(LONG_S)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -217,7 +218,7 @@ def test_a_silent_owner_is_followed_and_learns_of_it(cluster: TestCluster, conne
         second = lease(connection, home, "r2")
         began = time.monotonic()
         second.acquire(0)
-        assert time.monotonic() - began >= DURATION_S
+        assert time.monotonic() - began >= LONG_S
         process.send_signal(signal.SIGCONT)
         assert process.stdout is not None
         assert process.stdout.readline().startswith("taken by run r2 (")
