@@ -148,7 +148,7 @@ def test_help_says_the_defaults(pytester: pytest.Pytester) -> None:
     output = pytester.runpytest_subprocess("--help").stdout.str()
     section = output.partition("microservice performance experiments")[2].partition("\n\n")[0]
     options = section.split("--aefm-")[1:]
-    assert 9 == len(options)
+    assert len(options) > 20
     assert all("default" in part or part.startswith("plan") for part in options)
 
 
