@@ -6,7 +6,7 @@ A worker that waits for a core has delivered as much as one that runs: ten stres
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_aefm.interference.kinds import Stressor
@@ -108,8 +108,8 @@ def prove(
 ) -> tuple[Dose, ...]:
     """Return one Dose for each spec that is running, in order; ``cpus`` are those where stressors belong.
 
-    ``path`` is where traffic goes. ``faults`` say what else is known to be wrong with a stressor, and why: they stand
-    for what the readings tell of who was there.
+    ``path`` is where traffic goes. ``faults`` say of stressors what is known to be wrong and why, better than readings
+    can.
     """
     known = faults or {}
     later = {reading.stressor: reading for reading in after}
@@ -121,14 +121,15 @@ def prove(
             deliveries.append(_Delivery(faults=(f"stressor {first.stressor.name} was not read at the end",)))
             continue
         stressor = first.stressor
-        told = known.get(stressor) or _faults(first, last, frozenset(cpus))
-        deliveries.append(_Delivery(faults=tuple(told)))
+        told = known.get(stressor)
+        deliveries.append(_Delivery(faults=tuple(told or _faults(first, last, frozenset(cpus)))))
         asked: tuple[tuple[float, _Measure], ...] = (
             (stressor.worker_cores, _core_time),
             (stressor.resident_bytes, _memory),
             (stressor.bits_per_s, _traffic),
         )
-        deliveries += [measure(first, last) for wanted, measure in asked if wanted]
+        measured = [measure(first, last) for wanted, measure in asked if wanted]
+        deliveries += [replace(one, faults=()) for one in measured] if told else measured
     return tuple(_dose(spec, deliveries, path) for spec, deliveries in groups.items())
 
 

@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from pytest_aefm.errors import InterferenceError
 from pytest_aefm.model import Dose, InterferenceSpec, Window
+from pytest_aefm.testbeds.kubernetes.applying import ensure_namespace
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
+from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
+from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
 from pytest_aefm.testbeds.kubernetes.stressing import PodStressors, StressOptions
 from tests.cluster.conftest import BASE_IMAGE, TestCluster
 
@@ -69,7 +73,7 @@ def pods(connection: Connection, namespace: str) -> list[str]:
 def test_a_dose_begins_grows_and_goes(make: Make, connection: Connection, namespace: str) -> None:
     """0 to 1 makes a Job, 1 to 2 scales it and leaves the first pod alone, 0 removes all; each dose is proven."""
     stressors = make()
-    stressors.check([CPU])
+    stressors.check([CPU], allow_shared=True)
     stressors.converge([CPU])
     dose = over(stressors)["cpu"]
     assert dose.ok, dose.message
@@ -108,7 +112,7 @@ def test_every_kind_is_proven(make: Make, workers: tuple[str, str]) -> None:
         InterferenceSpec("mem_bandwidth", 1, 0.1, 128 * MIB),
         InterferenceSpec("network", 2, 0.2, 64 * MIB, "20M"),
     ]
-    stressors.check(specs)
+    stressors.check(specs, allow_shared=True)
     stressors.converge(specs)
     doses = over(stressors, 3)
     assert {"cpu", "mem_capacity", "mem_bandwidth", "network"} == set(doses)
@@ -140,6 +144,19 @@ def test_nodes_that_must_not_be_disturbed_are_refused(
     make: Make, cluster: TestCluster, connection: Connection, workers: tuple[str, str], run_id: str
 ) -> None:
     """The control plane, a node that is not there, a dose without room, and pods of others."""
+    other = f"aefm-{run_id}-other"
+    ensure_namespace(connection, other, {RUN_LABEL: f"{run_id}-other"})
+    container = {"name": "main", "image": BASE_IMAGE, "command": ["sleep", "600"]}
+    labels = {RUN_LABEL: f"{run_id}-other"}
+    theirs: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "theirs", "labels": labels}}
+    theirs["spec"] = {"nodeName": workers[1], "containers": [container], "terminationGracePeriodSeconds": 0}
+    connection.create(f"/api/v1/namespaces/{other}/pods", theirs)
+    try:
+        with pytest.raises(InterferenceError, match=f"pods of others run there: .*{other}/theirs|and . more"):
+            make().check([CPU])
+        make().check([CPU], allow_shared=True)
+    finally:
+        remove(connection, find_leftovers(connection, f"{run_id}-other"), deadline_s=0)
     with pytest.raises(InterferenceError, match="control plane, which is never disturbed"):
         make((f"{cluster.name}-control-plane",)).check([CPU], allow_shared=True)
     with pytest.raises(InterferenceError, match=rf"not in cluster .*did you mean '{workers[0]}'"):
@@ -189,16 +206,15 @@ def test_stressors_end_without_their_keeper(
 ) -> None:
     """As long as the keeper lives the pods do, beyond their first deadline; killed, they are gone within 60 s."""
     arguments = [str(cluster.kubeconfig), namespace, run_id, workers[1], BASE_IMAGE]
-    keeper = subprocess.Popen([sys.executable, "-c", KEEPER, *arguments], stdout=subprocess.PIPE, text=True)
-    try:
-        assert keeper.stdout is not None
-        assert keeper.stdout.readline() == "at work\n"
-        (uid,) = pods(connection, namespace)
-        time.sleep(60)
-        assert pods(connection, namespace) == [uid]
-    finally:
-        keeper.send_signal(signal.SIGKILL)
-        keeper.wait()
+    with subprocess.Popen([sys.executable, "-c", KEEPER, *arguments], stdout=subprocess.PIPE, text=True) as keeper:
+        try:
+            assert keeper.stdout is not None
+            assert keeper.stdout.readline() == "at work\n"
+            (uid,) = pods(connection, namespace)
+            time.sleep(60)
+            assert pods(connection, namespace) == [uid]
+        finally:
+            keeper.send_signal(signal.SIGKILL)
     killed = time.monotonic()
     while pods(connection, namespace):
         assert time.monotonic() - killed < 60

@@ -119,6 +119,11 @@ class Sample:
     counters: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def alive(self) -> bool:
+        """Whether the program runs."""
+        return self.main in self.workers
+
+    @property
     def pressure_us(self) -> dict[str, int]:
         """The node's pressure stall totals by name, empty where the kernel keeps none."""
         named = {name[4:]: value for name, value in self.counters.items() if name.startswith("psi.")}
@@ -138,7 +143,7 @@ class Sample:
 
     def reading(self, stressor: Stressor, offset_s: float = 0.0) -> StressorReading:
         """Return it as a reading of a stressor, at our monotonic time, which is ``offset_s`` ahead of the uptime."""
-        alive = self.main in self.workers
+        alive = self.alive
         chosen = self._descendants() if stressor.workers else {self.main} & self.workers.keys()
         traffic = None
         if stressor.streams and self.sent_bytes is not None:

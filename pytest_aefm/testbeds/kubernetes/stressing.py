@@ -39,7 +39,7 @@ JOBS = Resource("batch/v1", "Job", "jobs", True)
 _FILL_FACTOR, _FILL_S = 3.0, 30.0  # a memory dose may take so many times as long as is expected, and so long at least
 _AT_ONCE = 8
 _CLOCK_S, _CLOCK_POLL_S = 5.0, 0.02
-_PAD_S = 10.0
+_PAD_S, _LATE_S = 10.0, 5.0
 
 Json = dict[str, Any]
 
@@ -116,12 +116,14 @@ class PodStressors:
         pods = [item for started in self._running.values() for item in self._expected(started, before, after)]
         named = {pod.before.name: pod.before for pod in pods if pod.before is not None}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            one_each = {one.node: one.name for one in named.values() if one.name in after.pods}
-            clocks = dict(zip(one_each, pool.map(self._clock, one_each.values()), strict=True))
-            logs = dict(zip(named, pool.map(lambda name: self._log_of(name, window), named), strict=True))
-        told = [pod if pod.before is None else replace(pod, **logs[pod.before.name]) for pod in pods]
-        known = {node: clock for node, clock in clocks.items() if clock is not None}
-        return judge(self._specs, told, known, window, self._nodes)
+            living = {one.node: one.name for one in after.pods.values() if one.name in named and not one.trouble}
+            measured = zip(living, pool.map(self._clock, living.values()), strict=True)
+            clocks = {node: clock for node, clock in measured if clock is not None}
+            ends = {node: window.end_mono_s - one.offset_s + one.uncertainty_s for node, one in clocks.items()}
+            told = pool.map(lambda one: self._log_of(one.name, window, ends.get(one.node, 0.0)), named.values())
+            logs = dict(zip(named, told, strict=True))
+        read = [pod if pod.before is None else replace(pod, **logs[pod.before.name]) for pod in pods]
+        return judge(self._specs, read, clocks, window, self._nodes)
 
     def stop(self) -> list[str]:
         """Remove all of it; return what could not be removed. Never raises."""
@@ -237,14 +239,19 @@ class PodStressors:
         path = f"/api/v1/namespaces/{self._namespace}/pods/{pod}/log"
         return self._connection.text(path, tailLines=lines)
 
-    def _log_of(self, pod: str, window: Window) -> Json:
-        """Return what a pod's log tells of a window, or why it does not."""
-        past_s = time.monotonic() - window.start_mono_s
-        try:
-            text = self._log(pod, int((past_s + _PAD_S) / EVERY_S) + QUICK_LINES)
-        except ApiError as error:
-            return {"trouble": self._last_event(pod) or error.what}
-        return {"samples": read_log(text)}
+    def _log_of(self, pod: str, window: Window, end_uptime_s: float) -> Json:
+        """Return what a pod's log tells of a window, or why it does not; what is written late is waited for."""
+        deadline = time.monotonic() + _LATE_S
+        while True:
+            past_s = time.monotonic() - window.start_mono_s
+            try:
+                samples = read_log(self._log(pod, int((past_s + _PAD_S) / EVERY_S) + QUICK_LINES))
+            except ApiError as error:
+                return {"trouble": self._last_event(pod) or error.what}
+            written = samples and samples[-1].uptime_s >= end_uptime_s
+            if written or (samples and not samples[-1].alive) or time.monotonic() > deadline:
+                return {"samples": samples}
+            time.sleep(EVERY_S / 5)
 
     def _last_event(self, pod: str) -> str:
         """Return what was last said about a pod, empty where nobody says anything."""
