@@ -134,6 +134,12 @@ def test_the_gravest_comes_first() -> None:
     assert ("ErrImagePull", 1, "FailedMount") == (reasons[0], reasons.count("ErrImagePull"), reasons[-1])
 
 
+def test_a_busy_kubelet_is_given_time() -> None:
+    """It has not read a ConfigMap yet, which is no fault of anybody's."""
+    late = event("FailedMount", "p") | {"message": 'failed for volume "config": failed to sync configmap cache'}
+    assert [] == failures([], [pod()], [late])
+
+
 def test_what_runs_again_is_not_trusted_at_once() -> None:
     """Only where no readiness probe speaks for it, and a Job does not count for itself."""
     main, side = {"name": "main", "restartCount": 1}, {"name": "side", "restartCount": 0}

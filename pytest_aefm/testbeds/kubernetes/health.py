@@ -29,6 +29,9 @@ _RESTARTS = 2
 """How often a container may be started again before it is beyond help: the kubelet gets so far in about 15 s."""
 
 _MOUNTS = frozenset({"FailedMount", "FailedAttachVolume"})
+_PASSING = "failed to sync"
+"""What a busy kubelet says of a ConfigMap that it has not read yet, and tries again."""
+
 _REJECTED = frozenset({"FailedCreate"})
 
 
@@ -142,7 +145,7 @@ def _of_pod(pod: Json, events: Sequence[Json]) -> Iterable[Failure]:
             yield Failure(where, "Unschedulable", one.get("message", ""), name, grace_s=5.0)
     if status.get("phase") in (None, "Pending"):
         for event in _about(pod, events):
-            if event.get("reason") in _MOUNTS:
+            if event.get("reason") in _MOUNTS and _PASSING not in event.get("message", ""):
                 yield Failure(where, event["reason"], event.get("message", ""), name, grace_s=10.0)
 
 

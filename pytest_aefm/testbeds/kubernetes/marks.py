@@ -110,11 +110,11 @@ def _checks(scene: Scene, before: Mark, after: Mark, window: Window, lost: str |
             yield CheckResult("cores of its own", False, message=message, warning=True)
     limit_s = max(_LATE_S, _LATE_SHARE * window.duration_s)
     late_s = round(max(before.read_s - window.start_mono_s, after.read_s - window.end_mono_s), 3)
-    message = f"pods were read {late_s:.1f} s after an edge of the window: {scene.connection.name} was slow to answer"
+    message = f"pods were read {late_s:.1f} s after an edge of the window, limit {limit_s:.1f} s"
     yield CheckResult("pods read in time", late_s <= limit_s, late_s, limit_s, "s", message)
     used = {node.name for node in scene.nodes} | {pod.node for pod in after.pods.pods.values() if pod.node}
     wrong = unready(scene.connection, sorted(used))
-    yield CheckResult("nodes", not wrong, message="; ".join(wrong))
+    yield CheckResult("nodes", not wrong, message="; ".join(wrong) or f"{len(used)} are Ready")
     if lost is not None:
         yield CheckResult("cluster of its own", False, message=f"the lease of {scene.connection.name} is lost: {lost}")
     yield from admission(scene.manifests, after.pods)

@@ -382,7 +382,7 @@ class KubernetesTestbed:
         """Fail at once where the same state failed before: it would cost its deadline again, for each case."""
         first = self._failures.get(key)
         if first is not None:
-            raise type(first)(first.subject, f"failed before and is not tried again: {first.what}")
+            raise type(first)(first.subject, f"failed before and is not tried again: {first.what.splitlines()[0]}")
 
     def _failed(self, key: str, error: AefmError) -> AefmError:
         """Remember an error, unless it was nobody's answering: that may have passed."""
