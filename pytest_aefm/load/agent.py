@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -29,7 +30,7 @@ from pytest_aefm.model import LoadSpec
 __all__ = ["main"]
 
 _TICK_S = 0.01
-_QUIET_S = 0.05
+_QUIET_S = 0.1
 """Nothing is said so shortly before the start: the generator is to have the core."""
 
 _DRAIN_S = 30.0
@@ -57,8 +58,14 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _failed(status: int, output: str) -> int:
-    print(lines.failed_line(status, output), flush=True)
+    _say(lines.failed_line(status, output))
     return status
+
+
+def _say(line: str) -> None:
+    """Write a line in one piece: two threads speak."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _run(plan: Mapping[str, Any], index: int) -> int:
@@ -67,24 +74,26 @@ def _run(plan: Mapping[str, Any], index: int) -> int:
     program = AefmWrk.find().program
     with tempfile.TemporaryDirectory() as folder:
         result, log = Path(folder) / "load.json", Path(folder) / "load.log"
-        start = _met(plan, index)
-        begin_ns = start.start_ns + round(part["shift_s"] * 1e9)
-        argv = command_line(program, load, Path(plan["script"]), plan["url"], begin_ns, result)
-        before = _segments()
-        with _running(argv, log) as process:
-            if index == 0:
-                _tell_time(start)
-            left_s = max(0.0, begin_ns - time.monotonic_ns()) / 1e9 + load.warmup_s + load.duration_s + load.timeout_s
-            try:
-                status = process.wait(left_s + _DRAIN_S)
-            except subprocess.TimeoutExpired:
-                return _failed(4, f"the generator did not end within {left_s + _DRAIN_S:.0f} s")
+        with _ticking(index == 0) as stop_ticking:
+            start = _met(plan, index)
+            begin_ns = start.start_ns + round(part["shift_s"] * 1e9)
+            argv = command_line(program, load, Path(plan["script"]), plan["url"], begin_ns, result)
+            before = _segments()
+            with _running(argv, log) as process:
+                if index == 0:
+                    _say_start(start)
+                    time.sleep(max(0.0, (start.start_ns - time.monotonic_ns()) / 1e9 - _QUIET_S))
+                    stop_ticking()
+                left_s = max(0.0, begin_ns - time.monotonic_ns()) / 1e9 + load.warmup_s + load.duration_s
+                try:
+                    status = process.wait(left_s + load.timeout_s + _DRAIN_S)
+                except subprocess.TimeoutExpired:
+                    return _failed(4, f"the generator did not end {_DRAIN_S:.0f} s after it should have")
         if status != 0:
             return _failed(status if status > 0 else 128 - status, log.read_text(errors="replace"))
         segments = {name: count - before.get(name, 0) for name, count in _segments().items()}
         for line in lines.result_lines({**json.loads(result.read_text()), "tcp": segments}):
-            print(line)
-    sys.stdout.flush()
+            _say(line)
     return 0
 
 
@@ -123,16 +132,33 @@ def _running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]
             process.wait(5.0)
 
 
-def _tell_time(start: Start) -> None:
-    """Say when all start, then what time it is, until shortly before: whoever reads the log learns this clock."""
+@contextmanager
+def _ticking(active: bool) -> Iterator[Callable[[], None]]:
+    """Say what time it is until the function that it yields is called: whoever reads the log learns this clock."""
+    end = threading.Event()
+
+    def tick() -> None:
+        while not end.wait(_TICK_S):
+            _say(lines.clock_line(time.monotonic_ns()))
+
+    thread = threading.Thread(target=tick, name="ticking", daemon=True)
+    if active:
+        thread.start()
+    try:
+        yield end.set
+    finally:
+        end.set()
+        if active:
+            thread.join()
+
+
+def _say_start(start: Start) -> None:
+    """Say when all start, and how the clocks of the others differ from this one."""
     peers = {
         index: {"offset_ns": peer.offset_ns, "uncertainty_ns": peer.uncertainty_ns}
         for index, peer in start.peers.items()
     }
-    print(lines.start_line(start.start_ns, time.monotonic_ns(), peers), flush=True)
-    while (now_ns := time.monotonic_ns()) < start.start_ns - int(_QUIET_S * 1e9):
-        print(lines.clock_line(now_ns), flush=True)
-        time.sleep(_TICK_S)
+    _say(lines.start_line(start.start_ns, peers))
 
 
 if __name__ == "__main__":

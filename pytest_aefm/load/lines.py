@@ -41,9 +41,9 @@ def clock_line(mono_ns: int) -> str:
     return f"{_WORD} clock {mono_ns}"
 
 
-def start_line(start_ns: int, now_ns: int, peers: Mapping[int, Mapping[str, int]]) -> str:
-    """Say when all start, what time it is, and how the clocks of the others differ from this one."""
-    return f"{_WORD} start {json.dumps({'start_ns': start_ns, 'now_ns': now_ns, 'peers': peers})}"
+def start_line(start_ns: int, peers: Mapping[int, Mapping[str, int]]) -> str:
+    """Say when all start, and how the clocks of the others differ from this one."""
+    return f"{_WORD} start {json.dumps({'start_ns': start_ns, 'peers': peers})}"
 
 
 def failed_line(status: int, output: str) -> str:

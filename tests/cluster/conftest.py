@@ -1,7 +1,8 @@
 """A real cluster for the tests in this folder.
 
 ``AEFM_TEST_CLUSTER`` names the program that starts and ends one (``up``, ``down``, ``load-image``). With
-``AEFM_TEST_CLUSTER_NAME`` the cluster of that name is used, started if need be, and left running.
+``AEFM_TEST_CLUSTER_NAME`` the cluster of that name is used, started if need be, and left running. With
+``AEFM_TEST_IMAGES=loaded`` its images are taken as an earlier session has left them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,10 +24,14 @@ from pytest_aefm.testbeds.kubernetes.connection import Connection, connect
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
 
+if TYPE_CHECKING:
+    from tests.cluster.project import Project
+
 ROOT = Path(__file__).parents[2]
 BASE_IMAGE = "localhost/aefm-base:1"
 MESH_IMAGE = "localhost/aefm-mesh:test"
 LOAD_IMAGE = "localhost/aefm-load:test"
+_LOADED = os.environ.get("AEFM_TEST_IMAGES") == "loaded"
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,8 @@ def build_wheel(context: Path, *settings: str) -> None:
 @pytest.fixture(scope="session")
 def mesh_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Build the image of a mesh service from this tree as its build file says, and load it."""
+    if _LOADED:
+        return MESH_IMAGE
     context = tmp_path_factory.mktemp("image")
     build_wheel(context, "wheel.cmake=false")
     cluster.load_image(MESH_IMAGE, ROOT / "docker" / "mesh.Dockerfile", context)
@@ -103,6 +111,8 @@ def mesh_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def load_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Build the image of a pod of load from this tree as its build file says, and load it."""
+    if _LOADED:
+        return LOAD_IMAGE
     context = tmp_path_factory.mktemp("image")
     build_wheel(context, "wheel.py-api=py3", "cmake.define.AEFM_STATIC_LUAJIT=ON")
     cluster.load_image(LOAD_IMAGE, ROOT / "docker" / "load.Dockerfile", context)
@@ -133,3 +143,23 @@ def namespace(connection: Connection, run_id: str) -> Iterator[str]:
     assert ensure_namespace(connection, name, labels)
     yield name
     remove(connection, find_leftovers(connection, run_id), deadline_s=0)  # what is slow to go may go while others run
+
+
+@pytest.fixture
+def lease(connection: Connection, run_id: str) -> Iterator[str]:
+    """Return a namespace for a lease of its own, so that other tests need not wait."""
+    name = f"lease-{run_id}"
+    yield name
+    for item in connection.get("/api/v1/namespaces")["items"]:
+        if item["metadata"]["name"] == name:
+            connection.delete(f"/api/v1/namespaces/{name}", item["metadata"]["uid"])
+
+
+@pytest.fixture
+def project(cluster: TestCluster, mesh_image: str, lease: str, tmp_path: Path) -> Project:
+    """Return a folder with a small experiment."""
+    from tests.cluster.project import Project
+
+    made = Project(cluster, tmp_path, mesh_image, lease)
+    made.write()
+    return made

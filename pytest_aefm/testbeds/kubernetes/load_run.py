@@ -67,7 +67,8 @@ class ClusterRun:
     _uids: dict[int, str] = field(init=False, default_factory=dict)
     _names: dict[int, str] = field(init=False, default_factory=dict)
     _start: Json = field(init=False, default_factory=dict)
-    _clock: Clock = field(init=False)
+    _looks: list[Look] = field(init=False, default_factory=list)
+    _ticks: set[int] = field(init=False, default_factory=set)
     _stopped: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -85,12 +86,8 @@ class ClusterRun:
         """
         self._following.__enter__()
         self._wait_running(ready_s)
-        self._start, self._clock = self._agreed(time.monotonic() + MEET_S + 10.0)
-        begin_s = self._clock.ours_s(self._start["start_ns"]) + self.pods.parts[0].window_after_s
-        wall_minus_mono_s = time.time() - time.monotonic()
-        # The first part is the whole load's where it is alone; else all windows begin when the first one's does.
-        duration_s = self.pods.parts[0].load.duration_s
-        self.window = Window(begin_s + wall_minus_mono_s, begin_s, duration_s)
+        self._start, clock = self._agreed(time.monotonic() + MEET_S + 10.0)
+        self.window = self._window_by(clock)
 
     def ended(self) -> bool:
         """Return whether all pods have ended, or one has without a result."""
@@ -112,7 +109,9 @@ class ClusterRun:
                     raise LoadError(SUBJECT, what, "an end after warm-up, duration and drain")
                 time.sleep(_RESULT_LOOK_S)
         ordered = [results[index] for index in sorted(results)]
-        return merge(ordered, self.window, self._start["start_ns"], self._clock, self.asked)
+        # The whole log has every tick, and so bounds the first pod's clock better than its end did.
+        clock = compare(self._looks, self._ticks)
+        return merge(ordered, self._window_by(clock), self._start["start_ns"], clock, self.asked)
 
     def stop(self) -> None:
         """End it at once and have its objects removed, without waiting; what stays, :meth:`ClusterLoad.stop` finds."""
@@ -124,6 +123,12 @@ class ClusterRun:
         for item in self.made:
             with contextlib.suppress(ApiError):
                 self.connection.delete(item.path, item.uid)
+
+    def _window_by(self, clock: Clock) -> Window:
+        """Return the window as planned, on our clock; all pods' windows begin when the first one's does."""
+        first = self.pods.parts[0]
+        begin_s = clock.ours_s(self._start["start_ns"]) + first.window_after_s
+        return Window(begin_s + time.time() - time.monotonic(), begin_s, first.load.duration_s)
 
     def _wait_running(self, ready_s: float) -> None:
         began, version = time.monotonic(), -1
@@ -152,19 +157,15 @@ class ClusterRun:
 
     def _agreed(self, deadline: float) -> tuple[Json, Clock]:
         """Read the first pod's log until it has said when all start, and then until that is close."""
-        looks: list[Look] = []
-        ticks: set[int] = set()
-        start: Json = {}
         while True:
             asked_s = time.monotonic()
             told = self._log(0, tailLines=400)
             answered_s = time.monotonic()
-            if told.start is not None:
-                start = dict(told.start)
-                said = {start["now_ns"], *told.clocks}
-                ticks |= said
-                looks.append(Look(asked_s, answered_s, max(said)))
-                clock = compare(looks, ticks)
+            if told.clocks:
+                self._ticks |= set(told.clocks)
+                self._looks.append(Look(asked_s, answered_s, max(told.clocks)))
+            if told.start is not None and self._looks:
+                start, clock = dict(told.start), compare(self._looks, self._ticks)
                 if clock.ours_s(start["start_ns"]) - answered_s < _QUIET_S:
                     return start, clock
             self._refuse_failed(0, told)
@@ -183,6 +184,8 @@ class ClusterRun:
         self._refuse_failed(index, told)
         if told.result is None:
             return None
+        if index == 0:
+            self._ticks |= set(told.clocks)
         with contextlib.suppress(OSError):
             (self.artifacts / f"load-{index}.json").write_text(json.dumps(told.result))
         peer = (self._start.get("peers") or {}).get(str(index), {})

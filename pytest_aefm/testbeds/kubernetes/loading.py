@@ -26,6 +26,7 @@ Json = dict[str, Any]
 _SCRIPT_BYTES = 900_000  # a ConfigMap holds 1 MiB
 _SERVICES = Resource("v1", "Service", "services", True)
 _MAPS = Resource("v1", "ConfigMap", "configmaps", True)
+_numbers = itertools.count(1)
 
 
 def inside_url(connection: Connection, namespace: str, service: str) -> str:
@@ -62,7 +63,6 @@ class ClusterLoad:
         self._connection, self._dead_man = connection, dead_man
         self._namespace, self._run, self._nodes = namespace, run, tuple(nodes)
         self._pods, self._image, self._ready_s = pods, image, ready_s
-        self._numbers = itertools.count(1)
 
     def check_script(self, script: Path) -> None:
         """Run the script dry on this machine if it has a generator; else its first run in the cluster will tell.
@@ -90,7 +90,7 @@ class ClusterLoad:
             expected, hint = "aefm-wrk", "--aefm-load-from local drives with other generators"
             raise LoadError(f"load driver {driver_name}", "does not run in the cluster", expected, hint)
         parts = divide(load, self._pods)
-        name = f"aefm-load-{self._run}-{next(self._numbers)}".lower()
+        name = f"aefm-load-{self._run}-{next(_numbers)}".lower()
         pods = LoadPods(name, self._namespace, self._run, self._image, self._nodes, parts, url, MEET_S)
         try:
             made = self._create(pods, script.read_bytes())
