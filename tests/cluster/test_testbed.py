@@ -19,24 +19,6 @@ from tests.cluster.conftest import BASE_IMAGE, TestCluster
 from tests.cluster.project import SHOP, Project
 
 
-@pytest.fixture
-def lease(connection: Connection, run_id: str) -> Iterator[str]:
-    """Return a namespace for a lease of its own, so that other tests need not wait."""
-    name = f"lease-{run_id}"
-    yield name
-    for item in connection.get("/api/v1/namespaces")["items"]:
-        if item["metadata"]["name"] == name:
-            connection.delete(f"/api/v1/namespaces/{name}", item["metadata"]["uid"])
-
-
-@pytest.fixture
-def project(cluster: TestCluster, mesh_image: str, lease: str, tmp_path: Path) -> Project:
-    """Return a folder with the experiment."""
-    made = Project(cluster, tmp_path, mesh_image, lease)
-    made.write()
-    return made
-
-
 def left(connection: Connection, run: str) -> list[str]:
     """Return what a run left on the cluster."""
     return [str(item) for item in find_leftovers(connection, run)]

@@ -1,0 +1,246 @@
+"""What is promised of experiments on a cluster, measured: how soon a case starts, how failures are told, what is left.
+
+Each takes long: AEFM_BARS=1 runs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from pytest_aefm.model import AppSpec, ClusterSpec, InterferenceSpec
+from pytest_aefm.options import ClusterOptions
+from pytest_aefm.testbeds.kubernetes.connection import Connection
+from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
+from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
+from pytest_aefm.testbeds.kubernetes.stress_pods import ROLE
+from pytest_aefm.testbeds.kubernetes.testbed import KubernetesTestbed
+from tests.cluster.conftest import BASE_IMAGE, TestCluster
+from tests.cluster.project import Project
+
+pytestmark = pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes minutes: AEFM_BARS is not set")
+
+
+def kubectl(cluster: TestCluster, *arguments: str, body: Any = None) -> str:
+    """Run kubectl, with a manifest on its input."""
+    found = shutil.which("kubectl")
+    if found is None:
+        pytest.skip("no kubectl on PATH")
+    command = [found, "--kubeconfig", str(cluster.kubeconfig), *arguments]
+    text = None if body is None else json.dumps(body)
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+# --- bar 2 -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_case_starts_soon(cluster: TestCluster, project: Project, connection: Connection, run_id: str) -> None:
+    """From 0 to 1 takes at most 1.5 times what kubectl needs for the same pods, from 1 to 2 no more; nothing 0.3 s."""
+    options = ClusterOptions(
+        kubeconfig=cluster.kubeconfig,
+        lease_namespace=project.lease,
+        allow_shared=True,
+        app_image=project.image,
+        stress_image=BASE_IMAGE,
+    )
+    nodes = {node["name"]: tuple(node["roles"]) for node in project.nodes}
+    app = AppSpec("shop", topology=str(project.folder / "shop.yaml"), cluster=ClusterSpec(nodes))
+    testbed = KubernetesTestbed(options, run_id, project.folder / "run", project.folder / "cache")
+
+    def case(level: int) -> float:
+        began = time.monotonic()
+        testbed.ensure_app(app)
+        testbed.ensure_interference((InterferenceSpec("cpu", level, 0.2),))
+        testbed.settle()
+        testbed.ensure_app(app)
+        return time.monotonic() - began
+
+    try:
+        case(0)
+        unchanged = min(case(0) for _ in range(3))
+        ups, scales, byhand = [], [], []
+        for turn in range(3):
+            ups.append(case(1))
+            scales.append(case(2))
+            namespace = testbed.ensure_app(app).details["namespace"]
+            byhand.append(by_hand(cluster, connection, namespace, f"{run_id}-{turn}"))
+            case(0)
+        up, scale, hand = (sorted(times)[1] for times in (ups, scales, byhand))
+        print(f"0 -> 1 {up:.2f} s, 1 -> 2 {scale:.2f} s, kubectl {hand:.2f} s, unchanged {unchanged:.2f} s")
+        assert unchanged <= 0.3
+        assert up <= 1.5 * hand
+        assert scale <= 1.5 * hand
+    finally:
+        assert testbed.close() == ()
+
+
+def by_hand(cluster: TestCluster, connection: Connection, namespace: str, name: str) -> float:
+    """Return the seconds that kubectl takes for a copy of the first Job of interference there, with one pod."""
+    path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    job = connection.get(path, labelSelector=f"{ROLE_LABEL}={ROLE}")["items"][0]
+    labels = {"by-hand": name}
+    template = job["spec"]["template"]
+    template["metadata"] = {"labels": labels}
+    spec = {"parallelism": 1, "backoffLimit": 0, "template": template}
+    metadata = {"name": f"hand-{name}", "namespace": namespace, "labels": labels}
+    body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    began = time.monotonic()
+    kubectl(cluster, "apply", "-f", "-", body=body)
+    while not kubectl(cluster, "-n", namespace, "get", "pods", "-l", f"by-hand={name}", "-o", "name").strip():
+        pass
+    kubectl(cluster, "-n", namespace, "wait", "--for=condition=Ready", "pod", "-l", f"by-hand={name}", "--timeout=60s")
+    taken = time.monotonic() - began
+    kubectl(cluster, "-n", namespace, "delete", "job", f"hand-{name}", "--wait=true", "--cascade=foreground")
+    return taken
+
+
+# --- bar 3 -----------------------------------------------------------------------------------------------------------
+
+
+def crash(project: Project, connection: Connection) -> list[str]:
+    """Have an image without our program."""
+    del connection
+    return ["--aefm-app-image", BASE_IMAGE]
+
+
+def too_large(project: Project, connection: Connection) -> list[str]:
+    """Ask for more than a node has."""
+    del connection
+    project.write(pod_spec={"cpu_size": 50})
+    return []
+
+
+def no_config_map(project: Project, connection: Connection) -> list[str]:
+    """Mount a ConfigMap that nobody has."""
+    del connection
+    mount = [{"name": "config", "configMap": {"name": "nobody-made-it"}}]
+    container: dict[str, Any] = {"name": "main", "image": BASE_IMAGE, "command": ["sleep", "600"]}
+    container["volumeMounts"] = [{"name": "config", "mountPath": "/config"}]
+    pod = {"metadata": {"labels": {"app": "geo"}}, "spec": {"containers": [container], "volumes": mount}}
+    spec = {"selector": {"matchLabels": {"app": "geo"}}, "template": pod}
+    service = {"type": "NodePort", "selector": {"app": "geo"}, "ports": [{"port": 80}]}
+    bodies = [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "geo"}, "spec": spec},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "geo"}, "spec": service},
+    ]
+    (project.folder / "app").mkdir()
+    (project.folder / "app" / "geo.yaml").write_text(yaml.safe_dump_all(bodies))
+    project.write(app="geo", file_paths={"yaml_repo": "app"})
+    return []
+
+
+def no_quota(project: Project, connection: Connection) -> list[str]:
+    """Use a namespace whose quota has no room."""
+    name = f"quota-{project.lease}"
+    connection.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "small"},
+        "spec": {"hard": {"pods": "1"}},
+    }
+    connection.create(f"/api/v1/namespaces/{name}/resourcequotas", quota)
+    project.options += ["--aefm-namespace", name]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (crash, ["CrashLoopBackOff", "No module named"]),
+        (too_large, ["cpu"]),
+        (no_config_map, ["FailedMount", "nobody-made-it"]),
+        (no_quota, ["quota"]),
+    ],
+    ids=["crashing container", "unschedulable", "missing ConfigMap", "quota"],
+)
+def test_a_failure_is_told(
+    spoil: Callable[[Project, Connection], list[str]], words: list[str], project: Project, connection: Connection
+) -> None:
+    """In under 30 s, in words, and nothing is left."""
+    options = spoil(project, connection)
+    try:
+        status, _ = project.run(*options)
+        assert status == 1
+        report = project.report()
+        (trial,) = report["trials"]
+        assert trial["verdict"] == "broken"
+        message = trial["findings"][0]["message"]
+        assert all(word in message for word in words), message
+        assert sum(trial["phases"].values()) < 30
+        assert [] == [str(item) for item in find_leftovers(connection, report["run"]["id"])]
+    finally:
+        for item in connection.get("/api/v1/namespaces")["items"]:
+            if item["metadata"]["name"] == f"quota-{project.lease}":
+                connection.delete(f"/api/v1/namespaces/quota-{project.lease}", item["metadata"]["uid"])
+
+
+# --- bar 4 -----------------------------------------------------------------------------------------------------------
+
+
+def wait_for(what: str, happens: Callable[[], bool], deadline_s: float) -> float:
+    """Wait until something happens; return the seconds that took."""
+    began = time.monotonic()
+    while not happens():
+        assert time.monotonic() - began < deadline_s, what
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+@pytest.fixture
+def running(project: Project) -> Iterator[subprocess.Popen[str]]:
+    """Return a run of a long case with interference."""
+    project.write(cpu=[1], interference={"cpu": {"cpu_size": 0.2}}, duration="40s", rounds=2)
+    process = project.start("-q")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("moment", ["deployment", "interference", "load", "teardown"])
+def test_a_killed_run_leaves_nothing_for_long(
+    moment: str, running: subprocess.Popen[str], project: Project, connection: Connection
+) -> None:
+    """What disturbs ends within 60 s without us; the next run removes the rest."""
+
+    def journal() -> str:
+        return "".join(path.read_text() for path in project.folder.glob(".aefm/runs/*/journal.jsonl"))
+
+    def run() -> str:
+        return next(path.name for path in (project.folder / ".aefm" / "runs").iterdir())
+
+    def pods(selector: str) -> list[Any]:
+        found: list[Any] = connection.get("/api/v1/pods", labelSelector=f"{RUN_LABEL}={run()},{selector}")["items"]
+        return found
+
+    wait_for("no run", lambda: any((project.folder / ".aefm" / "runs").glob("*")), 60)
+    moments: dict[str, Callable[[], bool]] = {
+        "deployment": lambda: bool(pods(f"{ROLE_LABEL}=under_test")),
+        "interference": lambda: bool(pods(f"{ROLE_LABEL}={ROLE}")),
+        "load": lambda: '"load"' in journal(),
+        "teardown": lambda: '"load"' in journal(),
+    }
+    wait_for(f"no {moment}", moments[moment], 120)
+    if moment == "teardown":
+        running.terminate()
+        wait_for("no end", lambda: not pods(f"{ROLE_LABEL}={ROLE}"), 60)
+    first = run()
+    running.kill()
+    running.communicate()
+    gone = wait_for("still disturbed", lambda: not pods(f"{ROLE_LABEL}={ROLE}"), 75)
+    print(f"killed during {moment}: interference gone after {gone:.1f} s")
+    assert gone <= 60
+    shutil.rmtree(project.folder / ".aefm")
+    project.write()
+    status, printed = project.run()
+    assert status == 0, printed
+    assert [] == [str(item) for item in find_leftovers(connection, first)]
