@@ -40,7 +40,7 @@ def stuck(connection: Connection, run_id: str) -> Iterator[str]:
     connection.create(path, {"metadata": {"name": "held", "finalizers": ["example.org/never"]}})
     yield name
     connection.patch(f"{path}/held", {"metadata": {"finalizers": None}})
-    clean(connection, run_id)
+    clean(connection, run_id, deadline_s=0)
 
 
 def test_only_the_dead_are_cleaned(cluster: TestCluster, connection: Connection, namespace: str, run_id: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 __all__ = ["Leftover", "current", "find_leftovers", "held_by", "remove"]
 
 _POLL_S = 0.2
+_AT_ONCE = 8
 _MADE_BY_OTHERS = ("endpoints", "endpointslices", "events")
 """Kinds whose objects carry the labels of what they belong to, and go with it."""
 
@@ -47,17 +49,19 @@ def find_leftovers(connection: Connection, run: str | None = None, namespace: st
         ApiError: nobody answers.
     """
     selector = RUN_LABEL if run is None else f"{RUN_LABEL}={run}"
-    found: list[Leftover] = []
-    for resource in _resources(connection):
-        if namespace is not None and not resource.namespaced:
-            continue
+
+    def listed(resource: Resource) -> list[Leftover]:
         try:
-            listed = connection.get(resource.path(namespace), labelSelector=selector)
+            found = connection.get(resource.path(namespace), labelSelector=selector).get("items") or ()
         except ApiError as error:
             if error.status in (403, 404, 405):
-                continue
+                return []
             raise
-        found += (_leftover(resource, item["metadata"]) for item in listed.get("items") or () if not _owned(item))
+        return [_leftover(resource, item["metadata"]) for item in found if not _owned(item)]
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        usable = [one for one in _resources(connection, pool) if one.namespaced or namespace is None]
+        found = [item for items in pool.map(listed, usable) for item in items]
     homes = {item.name for item in found if item.resource.kind == "Namespace"}
     return [item for item in found if item.namespace not in homes]
 
@@ -85,17 +89,22 @@ def remove(connection: Connection, leftovers: Iterable[Leftover], *, deadline_s:
     return problems + [f"{item}: {held_by(body)}" for item in waiting if (body := current(connection, item))]
 
 
-def _resources(connection: Connection) -> Iterator[Resource]:
+def _resources(connection: Connection, pool: Executor) -> Iterator[Resource]:
     """Yield every kind that can be listed and deleted, in the version that the server prefers."""
     groups = connection.get("/apis")["groups"]
-    for root, version in (("/api", "v1"), *(("/apis", group["preferredVersion"]["groupVersion"]) for group in groups)):
+
+    def served(version: str) -> Sequence[dict[str, Any]]:
+        root = "/apis" if "/" in version else "/api"
         try:
-            listed = connection.get(f"{root}/{version}")
+            return connection.get(f"{root}/{version}")["resources"] or ()
         except ApiError as error:
             if error.status in (403, 404, 503):  # an aggregated API whose server is away serves nothing of ours
-                continue
+                return ()
             raise
-        for one in listed["resources"]:
+
+    versions = ["v1", *(group["preferredVersion"]["groupVersion"] for group in groups)]
+    for version, resources in zip(versions, pool.map(served, versions), strict=True):
+        for one in resources:
             usable = {"list", "delete"} <= set(one["verbs"]) and "/" not in one["name"]
             if usable and one["name"] not in _MADE_BY_OTHERS:
                 yield Resource(version, one["kind"], one["name"], one["namespaced"])
