@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pytest_aefm import __version__
 from pytest_aefm.errors import AefmError
 
 __all__ = ["command_parser", "main"]
+
+T = TypeVar("T")
 
 
 def command_parser() -> argparse.ArgumentParser:
@@ -41,7 +43,25 @@ def command_parser() -> argparse.ArgumentParser:
     clean.add_argument("--run", metavar="ID", help="run whose objects are removed (default: all that do not live)")
     clean.add_argument("--namespace", metavar="NAME", help="only what is in this namespace (default: all of it)")
     clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    _add_interfere(commands.add_parser("interfere", help="disturb nodes of a Kubernetes cluster for a while, by hand"))
     return parser
+
+
+def _add_interfere(parser: argparse.ArgumentParser) -> None:
+    for kind in ("cpu", "mem-capacity", "mem-bandwidth", "network"):
+        what = "streams from each node to the next" if kind == "network" else f"stressors of kind {kind} on each node"
+        parser.add_argument(f"--{kind}", default="0", metavar="N", help=f"{what} (default: 0)")
+    parser.add_argument("--cpu-size", default="1", metavar="CORES", help="cores of one stressor (default: 1)")
+    parser.add_argument("--mem-size", default="200Mi", metavar="SIZE", help="memory of one stressor (default: 200Mi)")
+    parser.add_argument("--throughput", default="100M", metavar="BITS", help="of one stream, per s (default: 100M)")
+    parser.add_argument("--nodes", default="", metavar="A,B", help="default: those labelled aefm.dev/testbed=true")
+    parser.add_argument("--for", default="60s", metavar="TIME", dest="duration", help="how long (default: 60s)")
+    parser.add_argument("--image", metavar="IMAGE", help="has stress-ng and iperf3: see docker/interference.Dockerfile")
+    _add_cluster(parser, "context of the kubeconfig (default: its current one)")
+    parser.add_argument("--namespace", metavar="NAME", help="namespace that is there (default: one of its own)")
+    parser.add_argument("--lease-namespace", metavar="NAME", help="where runs take turns (default: aefm-system)")
+    parser.add_argument("--allow-shared", action="store_true", help="also on nodes where pods of others run")
+    parser.add_argument("--wait", default="0s", metavar="TIME", help="for a run that uses the cluster (default: 0s)")
 
 
 def _add_cluster(parser: argparse.ArgumentParser, context: str, **more: Any) -> None:
@@ -65,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _rbac(chosen.namespace)
         elif chosen.command == "clean":
             return _clean(chosen)
+        elif chosen.command == "interfere":
+            return _interfere(chosen)
         else:
             _schema()
     except AefmError as error:
@@ -136,6 +158,49 @@ def _clean(chosen: argparse.Namespace) -> int:
     if not cleaned.found:
         print("nothing to remove")
     return int(bool(cleaned.sticks))
+
+
+def _interfere(chosen: argparse.Namespace) -> int:
+    """Print the doses; 1 where one was not delivered."""
+    from pytest_aefm.experiment.quantities import cores, duration_s, level, positive_duration_s, size_bytes, throughput
+    from pytest_aefm.model import InterferenceSpec
+    from pytest_aefm.options import ClusterOptions
+    from pytest_aefm.testbeds.kubernetes.interfering import interfere
+
+    size = _option(cores, "--cpu-size", chosen.cpu_size), _option(size_bytes, "--mem-size", chosen.mem_size)
+    rate = _option(throughput, "--throughput", chosen.throughput)
+    specs = [
+        InterferenceSpec(kind, _option(level, f"--{kind.replace('_', '-')}", getattr(chosen, kind)), *size, more)
+        for kind, more in (("cpu", None), ("mem_capacity", None), ("mem_bandwidth", None), ("network", rate))
+    ]
+    options = ClusterOptions(
+        kubeconfig=chosen.kubeconfig,
+        context=chosen.context,
+        namespace=chosen.namespace,
+        lease_namespace=chosen.lease_namespace,
+        wait_s=_option(duration_s, "--wait", chosen.wait),
+        allow_shared=chosen.allow_shared,
+        stress_image=chosen.image,
+    )
+    nodes = [name.strip() for name in chosen.nodes.split(",") if name.strip()]
+    seconds = _option(positive_duration_s, "--for", chosen.duration)
+    doses = interfere(options, specs, nodes, seconds, lambda text: print(text, flush=True))
+    for dose in doses:
+        print(f"{'ok  ' if dose.ok else 'bad '}  {dose.message}")
+    return int(not all(dose.ok for dose in doses))
+
+
+def _option(read: Callable[[Any], T], name: str, text: str) -> T:
+    """Read an option's value as an experiment's file would have it."""
+    import yaml
+
+    from pytest_aefm.errors import ConfigurationError
+    from pytest_aefm.experiment.quantities import Wrong
+
+    try:
+        return read(yaml.safe_load(text))
+    except (Wrong, yaml.YAMLError) as error:
+        raise ConfigurationError(name, getattr(error, "what", f"got {text!r}")) from None
 
 
 def _manifests(chosen: argparse.Namespace) -> None:

@@ -233,3 +233,48 @@ def test_a_job_that_somebody_replaced_is_not_kept(make: Make, connection: Connec
         connection.patch(path, other)
     assert caught.value.status in (409, 422)
     assert connection.get(path)["spec"]["activeDeadlineSeconds"] >= 45
+
+
+def by_hand(cluster: TestCluster, namespace: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start ``aefm interfere``, in turns of its own."""
+    command = [sys.executable, "-m", "pytest_aefm", "interfere", "--kubeconfig", str(cluster.kubeconfig)]
+    command += ["--lease-namespace", namespace, "--image", BASE_IMAGE, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_by_hand(cluster: TestCluster, connection: Connection, namespace: str, workers: tuple[str, str]) -> None:
+    """`aefm interfere` says what it does and what was delivered; SIGTERM ends it early, and nothing is left."""
+    arguments = ["--cpu", "1", "--cpu-size", "200m", "--mem-size", "64Mi", "--nodes", workers[1], "--allow-shared"]
+    with by_hand(cluster, namespace, *arguments, "--for", "10m") as started:
+        assert started.stdout is not None
+        try:
+            assert started.stdout.readline() == f"at work on {workers[1]}: 1 x cpu, for 600 s\n"
+            (pod,) = of_a_hand(connection)
+            with by_hand(cluster, namespace, *arguments) as second:
+                told = second.communicate(timeout=180)[1]
+            assert second.returncode == 1
+            assert pod["metadata"]["labels"][RUN_LABEL] in told
+            time.sleep(1)
+            started.send_signal(signal.SIGTERM)
+            out, err = started.communicate(timeout=180)
+        finally:
+            started.kill()
+    assert (started.returncode, err) == (0, ""), out
+    assert out.splitlines()[-1] == "ok    cpu: 100% of the dose was delivered"
+    assert of_a_hand(connection) == []
+
+
+def of_a_hand(connection: Connection) -> list[dict[str, Any]]:
+    """Return the pods that ``aefm interfere`` has made, whoever called it."""
+    listed = connection.get("/api/v1/pods", labelSelector="aefm.dev/role=interference")["items"]
+    return [item for item in listed if item["metadata"]["labels"][RUN_LABEL].startswith("interfere-")]
+
+
+def test_by_hand_refuses(cluster: TestCluster, namespace: str) -> None:
+    """The control plane is not disturbed; the message is one line, and nothing is left."""
+    arguments = ["--cpu", "1", "--nodes", f"{cluster.name}-control-plane"]
+    with by_hand(cluster, namespace, *arguments) as started:
+        _, err = started.communicate(timeout=180)
+    assert started.returncode == 1
+    assert "control plane, which is never disturbed" in err
+    assert len(err.splitlines()) == 1

@@ -64,3 +64,21 @@ def test_cleaning_a_cluster_that_is_not_there_is_one_line(capsys: pytest.Capture
     """`aefm clean` without a cluster exits 1."""
     assert 1 == main(["clean", "--kubeconfig", str(tmp_path / "none"), "--run", "r1"])
     assert 1 == len(capsys.readouterr().err.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "interference: nothing is asked for; such as --cpu 2"),
+        (["--cpu", "2"], "interference: the image of its pods is not known; name it with --image"),
+        (["--cpu", "many"], "--cpu: expected a whole number from 0 to"),
+        (["--mem-size", "-1"], "--mem-size: expected a positive size such as 200Mi"),
+        (["--for", "0s"], "--for: expected a positive duration such as"),
+    ],
+)
+def test_interfere_refuses_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """Before any cluster is reached."""
+    assert 1 == main(["interfere", *arguments])
+    assert capsys.readouterr().err.startswith(f"aefm: {message}")
