@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,7 +26,9 @@ from pytest_aefm.testbeds.kubernetes.permissions import (
     rbac_manifests,
 )
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_cluster
+from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
 from tests.cluster.conftest import TestCluster
+from tests.cluster.project import Project
 from tests.cluster.test_deploying import workload
 
 Account = Callable[[str | None], Connection]
@@ -137,3 +140,22 @@ def test_every_missing_verb_is_named(account: Account, namespace: str) -> None:
     ):
         assert found[subject].found.startswith("missing: ")
         assert "aefm rbac | kubectl apply -f -" == found[subject].mend
+
+
+@pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes half a minute; AEFM_BARS=1 runs it")
+def test_a_run_with_the_namespaced_role_works(account: Account, namespace: str, project: Project) -> None:
+    """Deployed, disturbed and measured in a namespace that admits the restricted profile alone; the rest is named."""
+    connection = account(rbac_manifests(namespace))
+    rows = [row for row in PERMISSIONS if row.scope != "cluster"]
+    until_it_holds(lambda: missing_permissions(connection, rows, namespace, namespace))
+    project.write(cpu=[0, 1], interference={"cpu": {"cpu_size": 0.5}})
+    kubeconfig = str(project.folder / "kubeconfig")
+    inside = ["--aefm-kubeconfig", kubeconfig, "--aefm-namespace", namespace, "--aefm-lease-namespace", namespace]
+    status, printed = project.run(*inside, timeout_s=300)
+    assert 0 == status, printed
+    report = project.report()
+    assert ["passed", "passed"] == [trial["verdict"] for trial in report["trials"]]
+    named = report["trials"][0]["environment"]["preflight"]
+    assert any(text.startswith("permission to get, list nodes: missing: facts of the nodes") for text in named)
+    assert [True] == [dose["ok"] for trial in report["trials"] for dose in trial["doses"]]
+    assert [] == find_leftovers(connection, report["run"]["id"], namespace)
