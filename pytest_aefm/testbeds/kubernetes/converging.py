@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pytest_aefm.errors import DeploymentError
 from pytest_aefm.testbeds.kubernetes.applying import Applied, apply_all, ensure_namespace
@@ -19,14 +19,22 @@ __all__ = ["DeployedApp"]
 class DeployedApp:
     """An application of a run; manifests are those that are edited already.
 
-    ``generation`` counts how often something of it was applied; ``deadline_s`` is how long it may take to get ready.
+    ``generation`` counts how often something of it was applied; ``deadline_s`` is how long it may take to get ready,
+    ``nodes`` says what is wrong with those that it needs.
     """
 
     def __init__(
-        self, connection: Connection, app: str, namespace: str, run: str, *, deadline_s: float = 300.0
+        self,
+        connection: Connection,
+        app: str,
+        namespace: str,
+        run: str,
+        *,
+        deadline_s: float = 300.0,
+        nodes: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._connection, self._app, self._namespace, self._run = connection, app, namespace, run
-        self._deadline_s = deadline_s
+        self._deadline_s, self._nodes = deadline_s, nodes
         self._wanted: tuple[Manifest, ...] = ()
         self._applied: tuple[Applied, ...] = ()
         self._ours = False
@@ -90,7 +98,15 @@ class DeployedApp:
         self._applied = apply_all(self._connection, wanted, ours=self._ours)
         kept = {item.path for item in self._applied}
         self._remove(self._leftover(item) for item in before if item.path not in kept)
-        wait_ready(self._connection, self._app, self._applied, self._namespace, self._run, deadline_s=self._deadline_s)
+        wait_ready(
+            self._connection,
+            self._app,
+            self._applied,
+            self._namespace,
+            self._run,
+            deadline_s=self._deadline_s,
+            nodes=self._nodes,
+        )
         self._wanted = wanted
 
     def _is_ready(self) -> bool:

@@ -38,7 +38,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where a window took place: ``cpus`` are those of this machine that drove the load, none if the cluster did."""
+    """Where a window took place.
+
+    ``cpus`` are those of this machine that drove the load, none if the cluster did; ``forwarded`` where every request
+    went through a port-forward.
+    """
 
     connection: Connection
     namespace: str
@@ -46,6 +50,7 @@ class Scene:
     nodes: Sequence[Node]
     manifests: Sequence[Manifest]
     cpus: frozenset[int]
+    forwarded: bool
     facts: Mapping[str, Any]
 
 
@@ -112,6 +117,9 @@ def _checks(scene: Scene, before: Mark, after: Mark, window: Window, lost: str |
     late_s = round(max(before.read_s - window.start_mono_s, after.read_s - window.end_mono_s), 3)
     message = f"pods were read {late_s:.1f} s after an edge of the window, limit {limit_s:.1f} s"
     yield CheckResult("pods read in time", late_s <= limit_s, late_s, limit_s, "s", message)
+    if scene.forwarded:
+        message = "the load went through a port-forward, and so through the API server and a kubelet"
+        yield CheckResult("entry path", False, message=message)
     used = {node.name for node in scene.nodes} | {pod.node for pod in after.pods.pods.values() if pod.node}
     wrong = unready(scene.connection, sorted(used))
     yield CheckResult("nodes", not wrong, message="; ".join(wrong) or f"{len(used)} are Ready")

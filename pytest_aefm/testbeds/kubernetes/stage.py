@@ -15,7 +15,7 @@ from pytest_aefm.testbeds import Node
 from pytest_aefm.testbeds.kubernetes.amounts import amount
 from pytest_aefm.testbeds.kubernetes.application import Wanted, wanted_app
 from pytest_aefm.testbeds.kubernetes.cluster import INFRA, LOAD, TESTBED, cluster_nodes, named, unready
-from pytest_aefm.testbeds.kubernetes.connection import Connection
+from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.converging import DeployedApp
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
 from pytest_aefm.testbeds.kubernetes.entry import Entry, entry_url, wait_answering
@@ -52,7 +52,10 @@ class Stage:
 
     def __init__(self, place: Place, name: str, namespace: str) -> None:
         self._place, self.name, self.namespace = place, name, namespace
-        self._deployed = DeployedApp(place.connection, name, namespace, place.run, deadline_s=place.ready_timeout_s)
+        timeout_s = place.ready_timeout_s
+        self._deployed = DeployedApp(
+            place.connection, name, namespace, place.run, deadline_s=timeout_s, nodes=self._unready
+        )
         self._wish: AppSpec | None = None
         self._wanted: Wanted | None = None
         self._entry: Entry | None = None
@@ -107,15 +110,24 @@ class Stage:
         changed = not self._deployed.stands(self.wanted.manifests)
         if changed:
             self.spec = None
-            wrong = unready(self._place.connection, (*named(self.nodes, TESTBED), *named(self.nodes, INFRA)))
-            if wrong:
+            if wrong := self._unready():
                 raise DeploymentError(self._place.connection.name, "; ".join(wrong), "nodes that are Ready")
             self._deployed.converge(self.wanted.manifests)
         if self.spec != self._wish:
             self._arrive()
         else:
             self.pods = read_pods(self._place.connection, self.namespace, self._place.run)
+            if self._forward is not None and self._forward.url() != self.entry.url:  # it had ended
+                self._arrive()
         return changed
+
+    def _unready(self) -> list[str]:
+        """Say which of the nodes that it needs are not Ready, as far as anybody answers."""
+        names = dict.fromkeys((*named(self.nodes, TESTBED), *named(self.nodes, INFRA)))
+        try:
+            return unready(self._place.connection, names)
+        except ApiError:
+            return []
 
     def restart(self) -> None:
         """Deploy all of it anew.

@@ -347,8 +347,9 @@ class KubernetesTestbed:
             "entry": self._options.entry or "service",
         }
         cpus = frozenset() if self._options.load_from == "cluster" else self._cpus
-        manifests = stage.wanted.manifests
-        return Scene(self._connection, stage.namespace, self._run, stage.nodes, manifests, cpus, facts)
+        forwarded = bool(cpus) and self._options.entry == "port-forward"
+        where = (self._connection, stage.namespace, self._run, stage.nodes, stage.wanted.manifests)
+        return Scene(*where, cpus, forwarded, facts)
 
     def _host(self) -> Supervisor:
         """Return the owner of what runs on this machine; pytest itself makes room for the generator."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pytest_aefm.errors import DeploymentError
@@ -22,23 +22,33 @@ _TAIL_LINES = 15
 _STEADY_S = 11.0
 """How long a container that ended before must run to count: the kubelet waits 10 s before it starts one again."""
 
+_NODES_S = 5.0
+"""How often to look whether the nodes are in order."""
+
 _LOOK_S = 1.0
 """How often to look where nothing changes: for failures that must last a while to count."""
 
 
 def wait_ready(
-    connection: Connection, app: str, applied: Sequence[Applied], namespace: str, run: str, *, deadline_s: float
+    connection: Connection,
+    app: str,
+    applied: Sequence[Applied],
+    namespace: str,
+    run: str,
+    *,
+    deadline_s: float,
+    nodes: Callable[[], Sequence[str]] = tuple,
 ) -> float:
     """Wait until all of it is ready; return the seconds that took.
 
     Ready: controllers have caught up, all replicas are updated and available, the old ones gone, and every Service
-    of pods among them has an endpoint.
+    of pods among them has an endpoint. ``nodes`` says what is wrong with those that its pods need.
 
     Raises:
         DeploymentError: something will not heal by waiting, or the deadline is over: with pod, container, reason,
-            event and the tail of the log.
+            event and the tail of the log; or with what is wrong with a node.
     """
-    began = time.monotonic()
+    began = looked = time.monotonic()
     waiting = _Waiting(applied, namespace, run)
     with Following(connection, waiting.paths) as following:
         since: dict[Failure, float] = {}
@@ -55,6 +65,11 @@ def wait_ready(
             if final or left <= 0:
                 taken = now - began
                 raise _error(connection, app, namespace, taken, lacks, final or found, waiting, following)
+            if now - looked >= _NODES_S:
+                looked = now
+                if wrong := nodes():
+                    what = f"not ready after {now - began:.0f} s: {'; '.join(wrong)}"
+                    raise DeploymentError(f"app {app!r}", what, "nodes that are Ready")
             version = following.wait(version, min(left, _LOOK_S))
 
 
