@@ -287,3 +287,5 @@ def test_load_needs_a_node(tmp_path: Path) -> None:
     script.write_text("-- " + "x" * 2**20)
     with pytest.raises(ConfigurationError, match="at most"):
         cluster_load().check_script(script)
+    with pytest.raises(ConfigurationError, match="at most"):
+        cluster_load().start("aefm-wrk", LOAD, script, "http://x", tmp_path)

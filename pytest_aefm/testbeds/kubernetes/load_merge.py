@@ -112,7 +112,7 @@ def _checks(skew_s: float, clock: Clock, planned: Window, pods: int, asked: int)
     limit_s = max(0.02, 0.01 * planned.duration_s)  # as far as a window may lie off its plan
     known = math.isfinite(clock.uncertainty_s)
     off_ms = round(clock.uncertainty_s * 1e3, 3) if known else None
-    skew = f"the load's pods started within {skew_s * 1e3:.1f} ms of one another, limit {_SKEW_LIMIT_S * 1e3:.0f} ms"
+    skew = f"the load's pods started within {skew_s * 1e3:.2f} ms of one another, limit {_SKEW_LIMIT_S * 1e3:.0f} ms"
     shown = f"to {off_ms:.1f} ms" if off_ms is not None else "not at all, their log was not read in time"
     told = f"the clock of the load's pods is known {shown}; limit {limit_s * 1e3:.0f} ms"
     checks = [

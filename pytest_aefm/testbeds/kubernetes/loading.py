@@ -71,9 +71,7 @@ class ClusterLoad:
             ScriptError: it has an error; the subject is its file and line.
             ConfigurationError: it is too large to be sent to a cluster.
         """
-        size = script.stat().st_size
-        if size > _SCRIPT_BYTES:
-            raise ConfigurationError(str(script), f"{size} bytes", f"at most {_SCRIPT_BYTES} for load from the cluster")
+        _text(script)
         try:
             driver = AefmWrk.find()
         except LoadError:
@@ -85,15 +83,16 @@ class ClusterLoad:
 
         Raises:
             LoadError: the pods do not come up, with pod, reason and the tail of the log.
+            ConfigurationError: the script is too large to be sent to a cluster.
         """
         if driver_name != "aefm-wrk":
             expected, hint = "aefm-wrk", "--aefm-load-from local drives with other generators"
             raise LoadError(f"load driver {driver_name}", "does not run in the cluster", expected, hint)
-        parts = divide(load, self._pods)
+        text, parts = _text(script), divide(load, self._pods)
         name = f"aefm-load-{self._run}-{next(_numbers)}".lower()
         pods = LoadPods(name, self._namespace, self._run, self._image, self._nodes, parts, url, MEET_S)
         try:
-            made = self._create(pods, script.read_bytes())
+            made = self._create(pods, text)
         except ApiError as error:
             raise LoadError(SUBJECT, f"the cluster refused it: {error}") from error
         run = ClusterRun(self._connection, self._dead_man, made, pods, script, artifacts, self._pods)
@@ -136,3 +135,15 @@ class ClusterLoad:
     def _leftover(self, resource: Resource, body: Json) -> Leftover:
         metadata = body["metadata"]
         return Leftover(self._run, resource, self._namespace, metadata["name"], metadata["uid"])
+
+
+def _text(script: Path) -> bytes:
+    """Return a script as it is sent to a cluster.
+
+    Raises:
+        ConfigurationError: it is too large for that.
+    """
+    text = script.read_bytes()
+    if len(text) > _SCRIPT_BYTES:
+        raise ConfigurationError(str(script), f"{len(text)} bytes", f"at most {_SCRIPT_BYTES} for {SUBJECT}")
+    return text
