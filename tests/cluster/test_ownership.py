@@ -53,9 +53,9 @@ def home(connection: Connection, run_id: str) -> Iterator[str]:
     connection.delete(f"/api/v1/namespaces/{name}", found["metadata"]["uid"])
 
 
-def lease(connection: Connection, home: str, run: str) -> ClusterLease:
+def lease(connection: Connection, home: str, run: str, duration_s: float = LONG_S) -> ClusterLease:
     """Return a Lease that is renewed often."""
-    return ClusterLease(connection, home, run=run, duration_s=DURATION_S)
+    return ClusterLease(connection, home, run=run, duration_s=duration_s)
 
 
 class Wire:
@@ -252,7 +252,7 @@ def test_what_others_write_into_it_is_no_loss(connection: Connection, home: str)
 def test_a_server_that_was_stopped_is_no_loss(wire: tuple[Wire, Connection], home: str) -> None:
     """It is said that the Lease could not be renewed; once the server answers again and nobody took it, it is ours."""
     way, connection = wire
-    first = lease(connection, home, "r1")
+    first = lease(connection, home, "r1", DURATION_S)
     first.acquire(0)
     way.open.clear()
     assert wait_for_loss(first).startswith("not renewed for ")

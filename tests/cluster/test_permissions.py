@@ -140,6 +140,8 @@ def test_every_missing_verb_is_named(account: Account, namespace: str) -> None:
     ):
         assert found[subject].found.startswith("missing: ")
         assert "aefm rbac | kubectl apply -f -" == found[subject].mend
+    with pytest.raises(ApiError, match=r"403: leases\.coordination.* is forbidden: .*; aefm rbac prints the role"):
+        ClusterLease(connection, namespace, run="r1").acquire(0)
 
 
 @pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes half a minute; AEFM_BARS=1 runs it")

@@ -35,6 +35,7 @@ _LABELS = {"app.kubernetes.io/managed-by": MANAGER, ROLE_LABEL: "lease"}
 """No run's label: what carries that is removed with the run."""
 
 _POLL_S = 0.5
+_ROLES = "aefm rbac prints the role that a run needs, aefm doctor says what of it is missing"
 
 
 class ClusterLease:
@@ -81,26 +82,12 @@ class ClusterLease:
         """
         if self.held:
             return
-        deadline = time.monotonic() + wait_s
-        pulse: Pulse | None = None
-        told = ""
-        while True:
-            found, now_s = self._read(), time.monotonic()
-            alive: bool | None = False
-            if found is not None and found.run and found.token != self._token:
-                pulse = pulse or Pulse(found, now_s)
-                alive = pulse.see(found, now_s)
-            if alive is False and self._take(found):
-                break
-            if found is None or alive is False:
-                continue
-            if alive and now_s >= deadline:
-                raise self._in_use(found, wait_s)
-            what = "waiting for its end" if alive else "looking whether it lives"
-            if (text := f"{self._connection.name}: in use by {found}; {what}") != told:
-                tell(text)
-                told = text
-            time.sleep(_POLL_S)
+        try:
+            self._wait_and_take(wait_s, tell)
+        except ApiError as error:
+            if error.status != 403 or "terminat" in error.what:
+                raise
+            raise ApiError(error.subject, error.what, None, _ROLES, status=403, body=error.body) from None
         self._taken, self._trouble = "", ""
         self._stopped.clear()
         self._thread = threading.Thread(target=self._keep, name="cluster lease", daemon=True)
@@ -123,6 +110,28 @@ class ClusterLease:
         owner, self._owner = self._owner, None
         if not self._taken:
             free(self._connection, owner, [*self.inherited, *([self._run] if unfinished else [])])
+
+    def _wait_and_take(self, wait_s: float, tell: Callable[[str], None]) -> None:
+        deadline = time.monotonic() + wait_s
+        pulse: Pulse | None = None
+        told = ""
+        while True:
+            found, now_s = self._read(), time.monotonic()
+            alive: bool | None = False
+            if found is not None and found.run and found.token != self._token:
+                pulse = pulse or Pulse(found, now_s)
+                alive = pulse.see(found, now_s)
+            if alive is False and self._take(found):
+                return
+            if found is None or alive is False:
+                continue
+            if alive and now_s >= deadline:
+                raise self._in_use(found, wait_s)
+            what = "waiting for its end" if alive else "looking whether it lives"
+            if (text := f"{self._connection.name}: in use by {found}; {what}") != told:
+                tell(text)
+                told = text
+            time.sleep(_POLL_S)
 
     def _read(self) -> Owner | None:
         try:
