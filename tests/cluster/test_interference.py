@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
+from pytest_aefm.testbeds.kubernetes.stress_pods import plan_jobs
 from pytest_aefm.testbeds.kubernetes.stressing import PodStressors, StressOptions
 from tests.cluster.conftest import BASE_IMAGE, TestCluster
 
@@ -278,3 +282,41 @@ def test_by_hand_refuses(cluster: TestCluster, namespace: str) -> None:
     assert started.returncode == 1
     assert "control plane, which is never disturbed" in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes a minute, and an idle machine; AEFM_BARS=1 runs it")
+def test_as_soon_as_kubectl(
+    make: Make, cluster: TestCluster, namespace: str, run_id: str, workers: tuple[str, str], tmp_path: Path
+) -> None:
+    """From 0 to 1, confirmed to work, takes at most 1.5 x what apply and wait take; scaling to 2 costs no more."""
+    (job,) = plan_jobs([CPU], [workers[1]])
+    body = job.manifest(namespace, f"{run_id}-kubectl", IMAGE)
+    name, file = body["metadata"]["name"], tmp_path / "job.json"
+    file.write_text(json.dumps(body))
+    program = Path(os.environ.get("TESTCLUSTER_CACHE", "/var/cache/testcluster")) / "bin" / "kubectl"
+    kubectl = [str(program), "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace]
+
+    def by_kubectl() -> float:
+        began = time.monotonic()
+        subprocess.run([*kubectl, "apply", "-f", str(file)], check=True, capture_output=True)
+        ready = ["wait", f"job/{name}", "--for=jsonpath={.status.ready}=1", "--timeout=60s"]
+        subprocess.run([*kubectl, *ready], check=True, capture_output=True)
+        taken_s = time.monotonic() - began
+        subprocess.run([*kubectl, "delete", "-f", str(file), "--cascade=foreground"], check=True, capture_output=True)
+        return taken_s
+
+    def timed(count: int) -> float:
+        began = time.monotonic()
+        stressors.converge([InterferenceSpec("cpu", count, 0.2, 64 * MIB)])
+        return time.monotonic() - began
+
+    stressors = make()
+    rows = []
+    for _ in range(5):
+        rows.append((by_kubectl(), timed(1), timed(2), timed(2)))
+        stressors.converge([])
+    kubectl_s, begin_s, scale_s, same_s = (statistics.median(column) for column in zip(*rows, strict=True))
+    print(f"kubectl {kubectl_s:.2f} s, 0 -> 1 {begin_s:.2f} s, 1 -> 2 {scale_s:.2f} s, unchanged {same_s:.3f} s")
+    assert begin_s <= 1.5 * kubectl_s
+    assert scale_s <= 1.5 * kubectl_s
+    assert same_s <= 0.3
