@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_aefm.progress import Lines, Progress, Status
-from pytest_aefm.recording import CLEANUP, MESSAGE
+from pytest_aefm.recording import CLEANUP, KEPT, MESSAGE
 from pytest_aefm.settings import Settings, settings_of
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Controller:
         self._outcomes: dict[_Key, _Outcome] = {}
         self._crashed: dict[str, int] = {}
         self._cleanup: list[str] = []
+        self._kept: list[str] = []
         self._problems: list[str] = []
         self._written: list[Path] = []
         self._fd = _standard_output(config, self._settings)
@@ -145,6 +146,7 @@ class Controller:
         """Read what a worker could not remove."""
         del error
         self._cleanup += getattr(node, "workeroutput", {}).get("aefm_cleanup", [])
+        self._kept += getattr(node, "workeroutput", {}).get("aefm_kept", [])
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: object) -> None:
@@ -167,6 +169,7 @@ class Controller:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the report: in the run's own folder, and where the user wants it."""
         self._cleanup += list(self._config.stash.get(CLEANUP, ()))
+        self._kept += list(self._config.stash.get(KEPT, ()))
         if self._cleanup and exitstatus == 0:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._report is None:
@@ -212,6 +215,8 @@ class Controller:
                 terminalreporter.section(title, red=True)
                 for line in lines:
                     terminalreporter.write_line(line)
+        for line in self._kept:
+            terminalreporter.write_line(line)
         if self._written:
             shown = self._written[-1]
             with contextlib.suppress(ValueError):

@@ -19,12 +19,15 @@ from pytest_aefm.settings import settings_of
 if TYPE_CHECKING:
     from pytest_aefm.model import Case, Trial
 
-__all__ = ["CLEANUP", "MESSAGE", "STATE", "ItemState", "record", "tell"]
+__all__ = ["CLEANUP", "KEPT", "MESSAGE", "STATE", "ItemState", "record", "tell"]
 
 MESSAGE: Any = "aefm"
 """A phase of our own beside setup, call and teardown: the one channel that is live under xdist, too."""
 
 CLEANUP = pytest.StashKey[list[str]]()
+KEPT = pytest.StashKey[list[str]]()
+"""What was left on purpose, and how to remove it."""
+
 """What could not be removed at the end, in the process that failed to."""
 
 
@@ -218,3 +221,4 @@ def end_worker(config: pytest.Config) -> None:
     workeroutput = getattr(config, "workeroutput", None)
     if workeroutput is not None:
         workeroutput["aefm_cleanup"] = list(config.stash.get(CLEANUP, ()))
+        workeroutput["aefm_kept"] = list(config.stash.get(KEPT, ()))

@@ -157,7 +157,7 @@ def no_quota(project: Project, connection: Connection) -> list[str]:
     ("spoil", "words"),
     [
         (crash, ["CrashLoopBackOff", "No module named"]),
-        (too_large, ["cpu"]),
+        (too_large, ["room", "smaller requests"]),
         (no_config_map, ["FailedMount", "nobody-made-it"]),
         (no_quota, ["quota"]),
     ],

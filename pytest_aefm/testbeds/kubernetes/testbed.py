@@ -76,7 +76,7 @@ class KubernetesTestbed:
         self._settling = Settling()
         self._failures: dict[str, AefmError] = {}
         self._closed = False
-        self.farewell = ""
+        self.kept: tuple[str, ...] = ()
 
     # --- turns -------------------------------------------------------------------------------------------------------
 
@@ -261,10 +261,9 @@ class KubernetesTestbed:
         if self._touched and not kept:
             problems += attempt(self._remove_all)
         if kept and stage is not None:
-            self.farewell = (
-                f"app {stage.name!r} is kept in namespace {stage.namespace} (--aefm-keep); remove it: "
-                f"aefm clean --run {KEPT}"
-            )
+            context = f" --context {self._options.context}" if self._options.context else ""
+            where, how = f"namespace {stage.namespace} of {self._connection.name}", f"aefm clean{context} --run {KEPT}"
+            self.kept = (f"app {stage.name!r} is kept in {where}; a run without --aefm-keep removes it, or: {how}",)
         problems += attempt(lambda: self._turn.release(unfinished=bool(kept or problems)))
         problems += attempt(self._connection.close)
         with contextlib.suppress(OSError):
