@@ -74,7 +74,7 @@ def pods(connection: Connection, namespace: str) -> list[str]:
     return [item["metadata"]["uid"] for item in connection.get(f"/api/v1/namespaces/{namespace}/pods")["items"]]
 
 
-def test_a_dose_begins_grows_and_goes(make: Make, connection: Connection, namespace: str) -> None:
+def test_a_dose_begins_grows_and_goes(make: Make, connection: Connection, namespace: str, run_id: str) -> None:
     """0 to 1 makes a Job, 1 to 2 scales it and leaves the first pod alone, 0 removes all; each dose is proven."""
     stressors = make()
     stressors.check([CPU], allow_shared=True)
@@ -84,6 +84,9 @@ def test_a_dose_begins_grows_and_goes(make: Make, connection: Connection, namesp
     assert dose.share == 1.0
     assert abs(dose.details["clock_uncertainty_s"]) < 0.25
     (first,) = pods(connection, namespace)
+    (listed,) = connection.get(f"/api/v1/namespaces/{namespace}/pods")["items"]
+    assert listed["spec"]["priority"] < 0  # anybody else's pod may take its place
+    assert listed["spec"]["preemptionPolicy"] == "Never"
 
     began = time.monotonic()
     stressors.converge([CPU])
@@ -105,6 +108,8 @@ def test_a_dose_begins_grows_and_goes(make: Make, connection: Connection, namesp
     stressors.converge([])
     assert pods(connection, namespace) == []
     assert stressors.read().pods == {}
+    assert stressors.stop() == []
+    assert run_id not in str(connection.get("/apis/scheduling.k8s.io/v1/priorityclasses"))
 
 
 def test_every_kind_is_proven(make: Make, workers: tuple[str, str]) -> None:
@@ -184,6 +189,14 @@ def test_what_will_not_start_is_given_up_early(make: Make, image: str, spec: Int
         stressors.converge([spec])
     assert time.monotonic() - began < 30
     assert stressors.read().pods == {}
+
+
+def test_a_quota_is_named(make: Make, connection: Connection, namespace: str) -> None:
+    """No pod is made: the Job's controller says why."""
+    hard = {"spec": {"hard": {"pods": "0"}}, "metadata": {"name": "small"}}
+    connection.create(f"/api/v1/namespaces/{namespace}/resourcequotas", hard)
+    with pytest.raises(InterferenceError, match=r"FailedCreate: .*exceeded quota: small"):
+        make().converge([CPU])
 
 
 KEEPER = """

@@ -11,6 +11,7 @@ from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.model import InterferenceSpec
 from pytest_aefm.testbeds.kubernetes.stress_check import foreign_pods, misfit
 from pytest_aefm.testbeds.kubernetes.stress_pods import StressOptions, demand, plan_clients, plan_jobs
+from pytest_aefm.testbeds.kubernetes.stress_start import changed
 
 MIB = 2**20
 NODES = ("a", "b", "c")
@@ -159,3 +160,16 @@ def test_dram_needs_a_known_cache() -> None:
     """The last-level caches of nodes are not known."""
     with pytest.raises(ConfigurationError, match="dram is not available"):
         plan_jobs([InterferenceSpec("mem_bandwidth", 1, mem_size=2**30, dram=True)], ["a"])
+
+
+def test_what_admission_changed_is_told() -> None:
+    """Requests and limits as asked for, however they are spelled, and no container more."""
+    (job,) = plan_jobs([InterferenceSpec("cpu", 1, 1, 256 * MIB)], ["a"])
+    spec = job.manifest("ns", "r", IMAGE)["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    same = {"cpu": "1000m", "memory": "256Mi"}
+    assert changed(job, {"containers": [{**container, "resources": {"requests": same, "limits": same}}]}) == ""
+    less = {"requests": same, "limits": {**same, "cpu": "500m"}}
+    assert changed(job, {"containers": [{**container, "resources": less}]}) == "admission made 500m of its limits.cpu 1"
+    proxy = {"name": "proxy", "image": "x"}
+    assert changed(job, {"containers": [container, proxy]}) == "admission added the container proxy"

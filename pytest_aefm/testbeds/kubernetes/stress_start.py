@@ -18,7 +18,7 @@ from pytest_aefm.testbeds.kubernetes.stress_proof import fate
 from pytest_aefm.testbeds.kubernetes.stress_sampler import Sample, read_log
 from pytest_aefm.testbeds.kubernetes.watching import Following
 
-__all__ = ["Started", "await_work", "idle"]
+__all__ = ["Started", "await_work", "changed", "idle"]
 
 _LOG_POLL_S, _LOOK_S = 0.05, 1.0
 _FLOW_LINES, _FLOW_S = 6, 0.25  # streams have begun once they carried what they offer over so long
@@ -66,7 +66,7 @@ def await_work(
             if not lacks:
                 return
             now = time.monotonic()
-            jobs = [item for item in following.items(jobs_path) if item["metadata"]["name"] in running]
+            jobs = [item for item in following.items(jobs_path) if _is_short(running, item, pods)]
             found = failures(jobs, pods, following.items(events_path))
             since = {failure: since.get(failure, now) for failure in found}
             final = [failure for failure in found if now - since[failure] >= failure.grace_s]
@@ -88,6 +88,12 @@ def _missing(running: Mapping[str, Started], pods: Iterable[Json]) -> Iterator[s
     for name, started in running.items():
         if numbers[name] != started.job.parallelism:
             yield f"job {name}: {numbers[name]} of {started.job.parallelism} pods"
+
+
+def _is_short(running: Mapping[str, Started], job: Json, pods: Iterable[Json]) -> bool:
+    """Whether a Job lacks pods: what was said of it before it had them is over."""
+    started = running.get(job["metadata"]["name"])
+    return started is not None and sum(fate(pod).job == started.name for pod in pods) < started.job.parallelism
 
 
 def _is_fresh(running: Mapping[str, Started], pod: Json) -> bool:
@@ -142,11 +148,11 @@ def _refuse(connection: Connection, namespace: str, job: StressJob, pod: Json) -
             words = []
         said = [line for line in words if line.strip() and not read_log(line)][-5:]
         raise InterferenceError(subject, f"ended: {fate(pod).trouble}" + "".join(f"\nlog: {line}" for line in said))
-    if changed := _changed(job, pod["spec"]):
-        raise InterferenceError(subject, changed, None, "a LimitRange or a webhook of the cluster changes pods")
+    if what := changed(job, pod["spec"]):
+        raise InterferenceError(subject, what, None, "a LimitRange or a webhook of the cluster changes pods")
 
 
-def _changed(job: StressJob, spec: Json) -> str:
+def changed(job: StressJob, spec: Json) -> str:
     """Say what admission made of a pod that was asked for."""
     ours, *others = spec["containers"]
     if others:

@@ -28,6 +28,7 @@ from pytest_aefm.testbeds.kubernetes.stress_pods import (
     plan_jobs,
     selector,
 )
+from pytest_aefm.testbeds.kubernetes.stress_priority import make_priority, wait_known
 from pytest_aefm.testbeds.kubernetes.stress_proof import NodeClock, PodFate, Stressing, fate, judge
 from pytest_aefm.testbeds.kubernetes.stress_sampler import EVERY_S, QUICK_LINES, read_log
 from pytest_aefm.testbeds.kubernetes.stress_start import Started, await_work
@@ -73,6 +74,8 @@ class PodStressors:
         self._namespace, self._run = namespace, run
         self._nodes, self._options, self._deadline_s = tuple(nodes), options, deadline_s
         self._running: dict[str, Started] = {}
+        self._priority: Leftover | None = None
+        self._ready = options.priority_class is not None
         self._specs: tuple[InterferenceSpec, ...] = ()
 
     def check(self, specs: Sequence[InterferenceSpec], *, allow_shared: bool = False) -> None:
@@ -130,8 +133,12 @@ class PodStressors:
         running, self._running, self._specs = list(self._running.values()), {}, ()
         for started in running:
             self._dead_man.drop(started.path)
+        leaving = [*map(self._leftover, running), *([self._priority] if self._priority else [])]
+        if self._priority is not None:
+            self._options = replace(self._options, priority_class=None)
+            self._priority, self._ready = None, False
         try:
-            return remove(self._connection, map(self._leftover, running))
+            return remove(self._connection, leaving)
         except AefmError as error:  # nobody keeps them alive any more
             return [f"interference: {error}"]
 
@@ -156,6 +163,8 @@ class PodStressors:
         fates = list(self._fates().values()) if self._running else []
         wanted = plan_jobs(specs, self._nodes)
         ring = self._ring(specs, fates)
+        if wanted:
+            self._prepare(wanted[0])
         named = {job.name(self._run, self._options): job for job in [*wanted, *ring]}
         self._remove([name for name, started in self._running.items() if not self._stays(started, named, fates)])
         began = time.monotonic()
@@ -168,6 +177,17 @@ class PodStressors:
             for job in clients:
                 self._begin(job.name(self._run, self._options), job)
             self._await(began + patience_s)
+
+    def _prepare(self, job: StressJob) -> None:
+        """Once, before anything is made: give stressors the lowest priority, where that is allowed."""
+        if self._ready:
+            return
+        self._priority = make_priority(self._connection, self._run)
+        if self._priority is not None:
+            self._options = replace(self._options, priority_class=self._priority.name)
+            template = job.manifest(self._namespace, self._run, self._options)["spec"]["template"]
+            wait_known(self._connection, self._namespace, template)
+        self._ready = True
 
     def _ring(self, specs: Sequence[InterferenceSpec], fates: Iterable[PodFate]) -> list[StressJob]:
         """Return the clients of a ring, none where not every server runs."""
