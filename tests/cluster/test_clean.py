@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,10 +14,12 @@ from pytest_aefm.testbeds.kubernetes.applying import ensure_namespace
 from pytest_aefm.testbeds.kubernetes.cleaning import clean
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
+from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.owners import owners
 from pytest_aefm.testbeds.kubernetes.ownership import ClusterLease
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
 from tests.cluster.conftest import TestCluster
+from tests.cluster.project import Project
 from tests.cluster.test_ownership import other_process
 
 
@@ -94,3 +98,33 @@ def test_what_sticks_is_told(cluster: TestCluster, connection: Connection, stuck
     (problem,) = cleaned.sticks
     assert f"Namespace {stuck} (run {run_id}): still there, held by kubernetes" in problem
     assert "example.org/never" in problem
+
+
+@pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes a minute; AEFM_BARS=1 runs it")
+def test_a_run_that_was_killed_while_it_disturbs_is_cleaned(
+    cluster: TestCluster, connection: Connection, namespace: str, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once, by hand: application, interference and namespace; nothing of another namespace."""
+    config_map(connection, namespace, "foreign", None)
+    project.write(cpu=[1], interference={"cpu": {"cpu_size": 0.2}}, duration="60s")
+    runs = project.folder / ".aefm" / "runs"
+
+    def disturbing() -> bool:
+        selectors = (f"{RUN_LABEL}={path.name},{ROLE_LABEL}=interference" for path in runs.glob("*"))
+        return any(connection.get("/api/v1/pods", labelSelector=selector)["items"] for selector in selectors)
+
+    with project.start("-q") as process:
+        deadline = time.monotonic() + 120
+        while not disturbing():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.kill()
+        process.communicate()
+    (run,) = (path.name for path in runs.iterdir())
+    began = time.monotonic()
+    assert 0 == main(["clean", "--kubeconfig", str(cluster.kubeconfig), "--run", run])
+    printed = capsys.readouterr().out
+    print(f"{printed}cleaned after {time.monotonic() - began:.1f} s")
+    assert "deleted: Namespace aefm-shop-" in printed
+    assert ([], {"foreign"}) == (find_leftovers(connection, run), names(connection, namespace))
+    assert [] == connection.get("/api/v1/pods", labelSelector=f"{RUN_LABEL}={run}")["items"]
