@@ -58,7 +58,7 @@ class Turn:
             return
         problems: list[str] = []
         for run in self._lease.inherited:
-            tell(f"removing what run {run} left")
+            tell(f"what run {run} left to be gone")
             left = find_leftovers(self._connection, run, self._options.namespace)
             problems += remove(self._connection, left, deadline_s=_GOING_S)
         if problems:
