@@ -1,7 +1,5 @@
 """A real cluster for the tests in this folder.
 
-With ``AEFM_TEST_IMAGES=loaded`` its nodes have the images of an earlier session, which are not built anew.
-
 ``AEFM_TEST_CLUSTER`` names the program that starts and ends one (``up``, ``down``, ``load-image``). With
 ``AEFM_TEST_CLUSTER_NAME`` the cluster of that name is used, started if need be, and left running. With
 ``AEFM_TEST_IMAGES=loaded`` its images are taken as an earlier session has left them.
@@ -104,8 +102,6 @@ def mesh_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -
     """Build the image of a mesh service from this tree as its build file says, and load it."""
     if _LOADED:
         return MESH_IMAGE
-    if os.environ.get("AEFM_TEST_IMAGES") == "loaded":
-        return MESH_IMAGE
     context = tmp_path_factory.mktemp("image")
     build_wheel(context, "wheel.cmake=false")
     cluster.load_image(MESH_IMAGE, ROOT / "docker" / "mesh.Dockerfile", context)
@@ -116,8 +112,6 @@ def mesh_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -
 def load_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Build the image of a pod of load from this tree as its build file says, and load it."""
     if _LOADED:
-        return LOAD_IMAGE
-    if os.environ.get("AEFM_TEST_IMAGES") == "loaded":
         return LOAD_IMAGE
     context = tmp_path_factory.mktemp("image")
     build_wheel(context, "wheel.py-api=py3", "cmake.define.AEFM_STATIC_LUAJIT=ON")
