@@ -17,10 +17,17 @@ import pytest
 
 from pytest_aefm.errors import InterferenceError
 from pytest_aefm.model import Dose, InterferenceSpec, Window
-from pytest_aefm.testbeds.kubernetes.applying import ensure_namespace
-from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
+from pytest_aefm.testbeds.kubernetes.applying import apply_all, ensure_namespace
+from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, connect
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
+from pytest_aefm.testbeds.kubernetes.manifests import parse_manifests
+from pytest_aefm.testbeds.kubernetes.permissions import (
+    LEASE_NAMESPACE,
+    PERMISSIONS,
+    missing_permissions,
+    rbac_manifests,
+)
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
 from pytest_aefm.testbeds.kubernetes.stress_pods import plan_jobs
 from pytest_aefm.testbeds.kubernetes.stressing import PodStressors, StressOptions
@@ -197,6 +204,42 @@ def test_a_quota_is_named(make: Make, connection: Connection, namespace: str) ->
     connection.create(f"/api/v1/namespaces/{namespace}/resourcequotas", hard)
     with pytest.raises(InterferenceError, match=r"FailedCreate: .*exceeded quota: small"):
         make().converge([CPU])
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["cluster", "namespace"])
+def test_the_shipped_roles_are_enough(
+    cluster: TestCluster, connection: Connection, namespace: str, run_id: str, workers: tuple[str, str], whole: bool
+) -> None:
+    """With the cluster's role all works; with the namespace's, who else is on a node is not known, and said."""
+    name = f"aefm-{run_id}"
+    text = rbac_manifests(None if whole else namespace).replace("name: aefm\n", f"name: {name}\n")
+    made = [
+        item
+        for item in parse_manifests(text.replace(LEASE_NAMESPACE, namespace), "rbac.yaml")
+        if item.kind != "Namespace"
+    ]
+    for item in made:
+        item.body["metadata"]["labels"] = {RUN_LABEL: run_id}
+    apply_all(connection, made)
+    with connect(cluster.kubeconfig) as theirs:
+        theirs._transport.client.default_headers["Impersonate-User"] = f"system:serviceaccount:{namespace}:{name}"
+        missing = [row for row in PERMISSIONS if whole or row.scope != "cluster"]
+        deadline = time.monotonic() + 20
+        while found := missing_permissions(theirs, missing, namespace, namespace):
+            assert time.monotonic() < deadline, found
+        dead_man = DeadMan(theirs)
+        stressors = PodStressors(theirs, dead_man, namespace=namespace, run=run_id, nodes=workers[1:], options=IMAGE)
+        try:
+            if not whole:
+                with pytest.raises(InterferenceError, match=r"nobody knows who else runs there: .*--aefm-allow-shared"):
+                    stressors.check([CPU])
+            stressors.check([CPU], allow_shared=True)
+            stressors.converge([CPU])
+            assert over(stressors)["cpu"].ok
+        finally:
+            assert stressors.stop() == []
+            assert dead_man.trouble == []
+            dead_man.close()
 
 
 KEEPER = """
