@@ -1,0 +1,105 @@
+"""Experiments whose load comes from inside the cluster, as users run them; and what becomes of load when they die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pytest_aefm.testbeds.kubernetes.connection import Connection
+from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
+from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
+from tests.cluster.project import NOISE, Project
+
+
+@pytest.fixture
+def inside(project: Project, load_image: str) -> Project:
+    """Return a project whose load comes from two pods."""
+    project.options += ["--aefm-load-from", "cluster", "--aefm-load-pods", "2", "--aefm-load-image", load_image]
+    return project
+
+
+def test_an_experiment_is_driven_from_inside(inside: Project, connection: Connection) -> None:
+    """Its requests come from pods on the node of role load; the report has the figures of each; nothing is left."""
+    inside.write()
+    inside.run()
+    report = inside.report()
+    (trial,) = report["trials"]
+    assert {one["subject"] for one in trial["findings"]} <= NOISE
+    pods = trial["load"]["details"]["pods"]
+    assert [30, 30] == [pod["offered"] for pod in pods]
+    assert {inside.nodes[1]["name"]} == {pod["node"] for pod in pods}
+    assert 60 == trial["load"]["offered"] == trial["load"]["latency"]["success"]["count"]
+    assert {"load start skew", "load clock"} <= {check["name"] for check in trial["checks"] if check["ok"]}
+    assert [] == [str(item) for item in find_leftovers(connection, report["run"]["id"])]
+
+
+def wait_for(what: str, happens: Callable[[], bool], deadline_s: float) -> float:
+    """Wait until something happens; return the seconds that took."""
+    began = time.monotonic()
+    while not happens():
+        assert time.monotonic() - began < deadline_s, what
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+class Loaded:
+    """A run in the middle of a long load."""
+
+    def __init__(self, project: Project, connection: Connection) -> None:
+        self.connection = connection
+        project.write(duration="100s")
+        self.process: subprocess.Popen[str] = project.start("-q")
+        wait_for("no run", lambda: any((project.folder / ".aefm" / "runs").glob("*")), 60)
+        self.id = next(path.name for path in (project.folder / ".aefm" / "runs").iterdir())
+        # The smoke requests are a load of their own: the second Job is the one that lasts.
+        wait_for("no load", lambda: any(name.endswith("-2") for name in self.running()), 120)
+        time.sleep(3)
+
+    def running(self) -> set[str]:
+        """Return the names of the Jobs of load whose pods run."""
+        selector = f"{RUN_LABEL}={self.id},{ROLE_LABEL}=load"
+        pods = self.connection.get("/api/v1/pods", labelSelector=selector)["items"]
+        return {pod["metadata"]["labels"]["job-name"] for pod in pods if pod["status"].get("phase") == "Running"}
+
+    def left(self) -> list[str]:
+        """Return what the run has left."""
+        return [str(item) for item in find_leftovers(self.connection, self.id)]
+
+
+bar = pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes minutes: AEFM_BARS is not set")
+
+
+@bar
+def test_load_of_a_killed_run_ends(inside: Project, connection: Connection) -> None:
+    """After kill -9 it ends within 60 s without us; the next run removes the rest."""
+    run = Loaded(inside, connection)
+    run.process.kill()
+    run.process.communicate()
+    gone = wait_for("still loaded", lambda: not run.running(), 75)
+    print(f"load gone after {gone:.1f} s")
+    assert gone <= 60
+    inside.write()
+    status, printed = inside.run()
+    assert "passed" in printed or "invalid" in printed, status
+    assert [] == run.left()
+
+
+@bar
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_load_of_an_interrupted_run_ends_at_once(
+    number: signal.Signals, inside: Project, connection: Connection
+) -> None:
+    """Ctrl-C and SIGTERM end load and all the rest."""
+    run = Loaded(inside, connection)
+    run.process.send_signal(number)
+    gone = wait_for("still loaded", lambda: not run.running(), 30)
+    run.process.communicate(timeout=60)
+    print(f"load gone after {gone:.1f} s")
+    assert 2 == run.process.returncode
+    assert [] == run.left()
