@@ -71,7 +71,7 @@ def agents(tmp_path: Path) -> Iterator[Agents]:
     yield made
     for one in made.running:
         one.kill()
-        one.wait(10)
+        one.communicate(timeout=10)
 
 
 def test_three_agents_are_one_generator(
@@ -105,10 +105,10 @@ def test_three_agents_are_one_generator(
     assert len(told[0][1].clocks) > 5
 
 
-def test_error_of_a_script_is_told(agents: Agents, script: Callable[[str], Path]) -> None:
+def test_error_of_a_script_is_told(agents: Agents, serve: Callable[[], Server], script: Callable[[str], Path]) -> None:
     """The generator's exit status and words reach the log, also of one that works alone."""
     path = script("function request() return wrk.format('GET', nothing.there) end\n")
-    agents.start("http://127.0.0.1:9", path, divide(LOAD, 1))
+    agents.start(serve().url, path, divide(LOAD, 1))
     ((status, told),) = agents.told()
     assert told.failed is not None
     assert 2 == status == told.failed["status"]

@@ -147,7 +147,7 @@ def test_help_says_the_defaults(pytester: pytest.Pytester) -> None:
     """Each option's help says its default."""
     output = pytester.runpytest_subprocess("--help").stdout.str()
     section = output.partition("microservice performance experiments")[2].partition("\n\n")[0]
-    options = section.split("--aefm-")[1:]
+    options = section.split("\n  --aefm-")[1:]
     assert len(options) > 20
     assert all("default" in part or part.startswith("plan") for part in options)
 
