@@ -99,7 +99,8 @@ def waited_s(before: ProcessReading, after: ProcessReading) -> float | None:
 def cpu_clock_s(pid: int) -> float | None:
     """Return a process's CPU time by its clock, to the nanosecond (/proc/PID/stat counts in ticks of 10 ms).
 
-    None if it is gone. The clock's number is made as ``clock_getcpuclockid`` makes it: ~pid in the high bits, 2 for CPU time.
+    None if it is gone. The clock's number is made as ``clock_getcpuclockid`` makes it: ~pid in the high bits, 2 for
+    CPU time.
     """
     try:
         return time.clock_gettime((~pid << 3) | 2)

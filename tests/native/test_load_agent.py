@@ -112,7 +112,7 @@ def test_error_of_a_script_is_told(agents: Agents, serve: Callable[[], Server], 
     ((status, told),) = agents.told()
     assert told.failed is not None
     assert 2 == status == told.failed["status"]
-    assert f"{path}:1: " in told.failed["output"]
+    assert f"{path.name}:1: " in told.failed["output"]
 
 
 def test_absent_agent_is_named(agents: Agents, script: Callable[[str], Path]) -> None:
