@@ -94,7 +94,8 @@ n=0
 while [ -d "/proc/$main" ]; do
   n=$((n + 1))
   sample 2>/dev/null
-  if [ $n -lt 50 ]; then sleep 0.1; else sleep 0.5; fi
+  if [ $n -lt 50 ]; then sleep 0.1 & else sleep 0.5 & fi
+  wait $!  # a signal interrupts this at once, and a sleep in the foreground not at all
 done
 wait "$main"
 """
