@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,15 +23,17 @@ from pytest_aefm.testbeds.kubernetes.ownership import ClusterLease
 from pytest_aefm.testbeds.kubernetes.permissions import (
     LEASE_NAMESPACE,
     PERMISSIONS,
+    Permission,
     missing_permissions,
     rbac_manifests,
 )
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_cluster
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
 from tests.cluster.conftest import TestCluster
-from tests.cluster.project import Project
+from tests.cluster.project import NOISE, Project
 from tests.cluster.test_deploying import workload
 
+BAR = pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes half a minute; AEFM_BARS=1 runs it")
 Account = Callable[[str | None], Connection]
 
 
@@ -144,20 +147,41 @@ def test_every_missing_verb_is_named(account: Account, namespace: str) -> None:
         ClusterLease(connection, namespace, run="r1").acquire(0)
 
 
-@pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes half a minute; AEFM_BARS=1 runs it")
+def run_with_role(
+    project: Project, connection: Connection, rows: list[Permission], namespace: str, *options: str
+) -> dict[str, Any]:
+    """Run two cases, one with interference, in the name of the account; return the report."""
+    inside = namespace if options else None
+    until_it_holds(lambda: missing_permissions(connection, rows, inside, namespace))
+    project.write(cpu=[0, 1], interference={"cpu": {"cpu_size": 0.1}})
+    kubeconfig = str(project.folder / "kubeconfig")
+    command = ["--aefm-kubeconfig", kubeconfig, "--aefm-lease-namespace", namespace, *options]
+    _, printed = project.run(*command, timeout_s=300)
+    report = project.report()
+    assert 2 == len([trial for trial in report["trials"] if "goodput" in trial["metrics"]]), printed
+    findings = {one["subject"] for trial in report["trials"] for one in trial["findings"]}
+    assert not findings - NOISE, printed  # what a busy machine does to a load is no matter of permissions
+    assert [True] == [dose["ok"] for trial in report["trials"] for dose in trial["doses"]]
+    return report
+
+
+@BAR
+def test_a_run_with_the_cluster_role_works(account: Account, namespace: str, project: Project) -> None:
+    """Deployed in a namespace of its own, disturbed and measured: nothing is missing, nothing is left."""
+    connection = account(rbac_manifests())
+    report = run_with_role(project, connection, list(PERMISSIONS), namespace)
+    environment = report["trials"][0]["environment"]
+    assert not [text for text in environment["preflight"] if text.startswith("permission")]
+    assert all("kernel" in node for node in environment["nodes"].values())
+    assert [] == find_leftovers(connection, report["run"]["id"])
+
+
+@BAR
 def test_a_run_with_the_namespaced_role_works(account: Account, namespace: str, project: Project) -> None:
-    """Deployed, disturbed and measured in a namespace that admits the restricted profile alone; the rest is named."""
+    """The same in a namespace that is there and admits the restricted profile alone; what it cannot do is named."""
     connection = account(rbac_manifests(namespace))
     rows = [row for row in PERMISSIONS if row.scope != "cluster"]
-    until_it_holds(lambda: missing_permissions(connection, rows, namespace, namespace))
-    project.write(cpu=[0, 1], interference={"cpu": {"cpu_size": 0.5}})
-    kubeconfig = str(project.folder / "kubeconfig")
-    inside = ["--aefm-kubeconfig", kubeconfig, "--aefm-namespace", namespace, "--aefm-lease-namespace", namespace]
-    status, printed = project.run(*inside, timeout_s=300)
-    assert 0 == status, printed
-    report = project.report()
-    assert ["passed", "passed"] == [trial["verdict"] for trial in report["trials"]]
+    report = run_with_role(project, connection, rows, namespace, "--aefm-namespace", namespace)
     named = report["trials"][0]["environment"]["preflight"]
     assert any(text.startswith("permission to get, list nodes: missing: facts of the nodes") for text in named)
-    assert [True] == [dose["ok"] for trial in report["trials"] for dose in trial["doses"]]
     assert [] == find_leftovers(connection, report["run"]["id"], namespace)
