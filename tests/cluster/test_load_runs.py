@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -49,16 +49,19 @@ def wait_for(what: str, happens: Callable[[], bool], deadline_s: float) -> float
 
 
 class Loaded:
-    """A run in the middle of a long load."""
+    """A run with a long load."""
 
     def __init__(self, project: Project, connection: Connection) -> None:
         self.connection = connection
         project.write(duration="100s")
         self.process: subprocess.Popen[str] = project.start("-q")
+
+    def await_load(self, project: Project) -> None:
+        """Wait until the load runs."""
         wait_for("no run", lambda: any((project.folder / ".aefm" / "runs").glob("*")), 60)
         self.id = next(path.name for path in (project.folder / ".aefm" / "runs").iterdir())
         # The smoke requests are a load of their own: the second Job is the one that lasts.
-        wait_for("no load", lambda: any(name.endswith("-2") for name in self.running()), 120)
+        wait_for("no load", lambda: any(name.endswith("-2") for name in self.running()), 300)
         time.sleep(3)
 
     def running(self) -> set[str]:
@@ -72,13 +75,26 @@ class Loaded:
         return [str(item) for item in find_leftovers(self.connection, self.id)]
 
 
+@pytest.fixture
+def run(inside: Project, connection: Connection) -> Iterator[Loaded]:
+    """Return a run in the middle of a long load."""
+    made = Loaded(inside, connection)
+    try:
+        made.await_load(inside)
+        yield made
+    finally:
+        made.process.kill()
+        made.process.wait(30)
+        assert made.process.stdout is not None
+        made.process.stdout.close()
+
+
 bar = pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes minutes: AEFM_BARS is not set")
 
 
 @bar
-def test_load_of_a_killed_run_ends(inside: Project, connection: Connection) -> None:
+def test_load_of_a_killed_run_ends(inside: Project, run: Loaded) -> None:
     """After kill -9 it ends within 60 s without us; the next run removes the rest."""
-    run = Loaded(inside, connection)
     run.process.kill()
     run.process.communicate()
     gone = wait_for("still loaded", lambda: not run.running(), 75)
@@ -92,11 +108,8 @@ def test_load_of_a_killed_run_ends(inside: Project, connection: Connection) -> N
 
 @bar
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_load_of_an_interrupted_run_ends_at_once(
-    number: signal.Signals, inside: Project, connection: Connection
-) -> None:
+def test_load_of_an_interrupted_run_ends_at_once(number: signal.Signals, run: Loaded) -> None:
     """Ctrl-C and SIGTERM end load and all the rest."""
-    run = Loaded(inside, connection)
     run.process.send_signal(number)
     gone = wait_for("still loaded", lambda: not run.running(), 30)
     run.process.communicate(timeout=60)
