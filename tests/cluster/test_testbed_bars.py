@@ -5,12 +5,15 @@ Each takes long: AEFM_BARS=1 runs them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,6 +187,69 @@ def test_a_failure_is_told(
                 connection.delete(f"/api/v1/namespaces/quota-{project.lease}", item["metadata"]["uid"])
 
 
+def processes(cluster: TestCluster, node: str, program: str) -> list[int]:
+    """Return the processes of a node of the cluster that are this program."""
+    if os.environ.get("AEFM_TEST_CLUSTER_NAME"):
+        pytest.skip("stops processes of the cluster, and so needs one of its own: unset AEFM_TEST_CLUSTER_NAME")
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            first = folder.joinpath("cmdline").read_bytes().split(b"\0")[0].decode()
+            home = folder.joinpath("cgroup").read_text()
+            if Path(first).name == program and f"testcluster/{cluster.name}/{cluster.name}-{node}" in home:
+                found.append(int(folder.name))
+    assert found, f"no {program} on {node}"
+    return found
+
+
+@contextlib.contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """Stop processes, and let them go on."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def journal_of(project: Project) -> str:
+    """Return what a run has written down so far."""
+    return "".join(path.read_text() for path in project.folder.glob(".aefm/runs/*/journal.jsonl"))
+
+
+def test_a_silent_api_server_is_outlived(cluster: TestCluster, project: Project, connection: Connection) -> None:
+    """It says nothing for 10 s in the middle of a load: the run goes on, and nothing is left."""
+    pids = processes(cluster, "control-plane", "kube-apiserver")
+    project.write(cpu=[1], interference={"cpu": {"cpu_size": 0.2}}, duration="25s", rounds=2)
+    with project.start("-q") as process:
+        wait_for("no load", lambda: '"load"' in journal_of(project), 120)
+        time.sleep(3)
+        with stopped(pids):
+            time.sleep(10)
+        printed, _ = process.communicate(timeout=180)
+    print(printed)
+    report = project.report()
+    assert {"passed"} >= {trial["verdict"] for trial in report["trials"]} - {"invalid"}
+    assert [] == [str(item) for item in find_leftovers(connection, report["run"]["id"])]
+
+
+def test_a_silent_kubelet_is_named(cluster: TestCluster, project: Project, connection: Connection) -> None:
+    """Its node is NotReady once the grace period (40 s) is over, and named within 10 s more than a case takes."""
+    pids = processes(cluster, "worker-1", "kubelet")
+    project.write(duration="3s", rounds=25)
+    with project.start("-q") as process:
+        wait_for("no load", lambda: '"load"' in journal_of(project), 120)
+        with stopped(pids):
+            named = wait_for("not named", lambda: "is NotReady since" in journal_of(project), 90)
+        printed, _ = process.communicate(timeout=180)
+    print(printed, f"named after {named:.1f} s")
+    report = project.report()
+    assert named < 40 + 10 + 12
+    assert [] == [str(item) for item in find_leftovers(connection, report["run"]["id"])]
+
+
 # --- bar 4 -----------------------------------------------------------------------------------------------------------
 
 
@@ -211,9 +277,6 @@ def test_a_killed_run_leaves_nothing_for_long(
 ) -> None:
     """What disturbs ends within 60 s without us; the next run removes the rest."""
 
-    def journal() -> str:
-        return "".join(path.read_text() for path in project.folder.glob(".aefm/runs/*/journal.jsonl"))
-
     def run() -> str:
         return next(path.name for path in (project.folder / ".aefm" / "runs").iterdir())
 
@@ -225,8 +288,8 @@ def test_a_killed_run_leaves_nothing_for_long(
     moments: dict[str, Callable[[], bool]] = {
         "deployment": lambda: bool(pods(f"{ROLE_LABEL}=under_test")),
         "interference": lambda: bool(pods(f"{ROLE_LABEL}={ROLE}")),
-        "load": lambda: '"load"' in journal(),
-        "teardown": lambda: '"load"' in journal(),
+        "load": lambda: '"load"' in journal_of(project),
+        "teardown": lambda: '"load"' in journal_of(project),
     }
     wait_for(f"no {moment}", moments[moment], 120)
     if moment == "teardown":
