@@ -23,7 +23,6 @@ QUICK_LINES = 50
 
 _MARK = "aefm1"
 _FRAME_BYTES = 66  # of Ethernet, IPv4 and TCP with time stamps: what a packet is longer than its payload
-_TICKS_PER_S = 100.0
 
 # Only builtins but sleep: a fork would cost more than all of the reading. Paths come without blanks.
 SCRIPT = r"""
@@ -35,9 +34,10 @@ trap 'exit 143' TERM INT
 main=$!
 process() {  # pid and the directory of a process
   read -r stat < "$2/stat" || return
-  read -r run wait rest < "$2/schedstat" || { run=-1 wait=-1; }
+  read -r run wait rest < "$2/schedstat" || run=0
   pid=$1
   set -- ${stat##*) }
+  [ "$run" -gt 0 ] || { run=$(((${12} + ${13}) * 10000000)) wait=0; }  # not kept: ticks of 10 ms
   [ "$1" = Z ] || line="$line w=$pid:$2:$1:${20}:$run:$wait:${22}"
 }
 counters() {  # prefix, file, names: lines of a name and a number
@@ -187,9 +187,8 @@ def _sample(words: Iterable[str], cpus: frozenset[int]) -> Sample:
         pid, parent, state, started, run, wait, pages = row.split(":")
         number = int(pid)
         parents[number] = int(parent)
-        # A kernel without these statistics tells -1: then nothing is proven.
-        ran, waited = max(0, int(run)) / 1e9, max(0, int(wait)) / 1e9
-        workers[number] = WorkerReading(number, int(started), cpus, ran, waited, int(pages) * page, state == "S")
+        seconds = int(run) / 1e9, int(wait) / 1e9
+        workers[number] = WorkerReading(number, int(started), cpus, *seconds, int(pages) * page, state == "S")
     sent = [tuple(map(int, row.split(":"))) for row in values.get("tx", ())]
     return Sample(
         uptime_s=float(values["up"][0]),
