@@ -8,12 +8,15 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from pytest_aefm.errors import InterferenceError
 from pytest_aefm.model import Dose, InterferenceSpec, Window
@@ -32,6 +35,7 @@ from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
 from pytest_aefm.testbeds.kubernetes.stress_pods import plan_jobs
 from pytest_aefm.testbeds.kubernetes.stressing import PodStressors, StressOptions
 from tests.cluster.conftest import BASE_IMAGE, TestCluster
+from tests.cluster.test_ownership import Wire
 
 MIB = 2**20
 CPU = InterferenceSpec("cpu", 1, 0.2, 64 * MIB)
@@ -297,6 +301,38 @@ def test_a_job_that_somebody_replaced_is_not_kept(make: Make, connection: Connec
         connection.patch(path, other)
     assert caught.value.status in (409, 422)
     assert connection.get(path)["spec"]["activeDeadlineSeconds"] >= 45
+
+
+@pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes half a minute; AEFM_BARS=1 runs it")
+def test_a_silent_api_server_is_outlived(
+    cluster: TestCluster, namespace: str, run_id: str, workers: tuple[str, str], tmp_path: Path
+) -> None:
+    """It answers nothing for 12 s in the window: stressors are kept all the same, and the dose is proven."""
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    server = urlsplit(config["clusters"][0]["cluster"]["server"])
+    wire = Wire(str(server.hostname), int(server.port or 443))
+    there = {"server": f"https://127.0.0.1:{wire.port}", "tls-server-name": server.hostname}
+    config["clusters"][0]["cluster"] |= there
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    with connect(tmp_path / "kubeconfig") as connection:
+        dead_man = DeadMan(connection)
+        stressors = PodStressors(
+            connection, dead_man, namespace=namespace, run=run_id, nodes=workers[1:], options=IMAGE
+        )
+        try:
+            stressors.converge([CPU])
+            before, window = stressors.read(), Window(time.time(), time.monotonic(), 14)
+            wire.open.clear()
+            threading.Timer(12, wire.open.set).start()
+            time.sleep(14)
+            (dose,), _ = stressors.prove(before, stressors.read(), window)
+            assert dose.ok, dose.message
+            assert dead_man.trouble == []
+        finally:
+            wire.open.set()
+            assert stressors.stop() == []
+            dead_man.close()
+    wire.close()
 
 
 def by_hand(cluster: TestCluster, namespace: str, *arguments: str) -> subprocess.Popen[str]:
