@@ -176,7 +176,12 @@ def _check_bandwidth(subject: str, spec: InterferenceSpec, cache_bytes: int | No
         what = f"cpu_size {spec.cpu_size:g} cannot be kept: nothing limits a stream on the local testbed"
         raise ConfigurationError(subject, what, "1: it takes one core")
     if spec.dram and not cache_bytes:
-        what = "dram is not available: this machine does not tell the size of its last-level cache"
+        who = (
+            "nodes of a cluster do not tell the size of their"
+            if quota
+            else "this machine does not tell the size of its"
+        )
+        what = f"dram is not available: {who} last-level cache"
         raise ConfigurationError(subject, what, None, "leave dram out, which takes 50 MB")
     needed = memory_bytes(spec, cache_bytes) + _OVERHEAD_BYTES
     if spec.mem_size < needed:
