@@ -269,6 +269,8 @@ def running(project: Project) -> Iterator[subprocess.Popen[str]]:
     with project.start("-q") as process:
         yield process
         process.kill()
+        assert process.stdout is not None
+        print(process.stdout.read())
 
 
 @pytest.mark.parametrize("moment", ["deployment", "interference", "load", "teardown"])

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 
-__all__ = ["Leftover", "current", "find_leftovers", "held_by", "remove"]
+__all__ = ["Leftover", "current", "find_leftovers", "held_by", "made_by", "remove"]
 
 _POLL_S = 0.2
 _AT_ONCE = 8
@@ -64,6 +64,18 @@ def find_leftovers(connection: Connection, run: str | None = None, namespace: st
         found = [item for items in pool.map(listed, usable) for item in items]
     homes = {item.name for item in found if item.resource.kind == "Namespace"}
     return [item for item in found if item.namespace not in homes]
+
+
+def made_by(connection: Connection, run: str, namespace: str | None = None) -> list[Leftover]:
+    """Return what a run made, wherever it is; where the whole cluster may not be read, what is in ``namespace``.
+
+    Raises:
+        ApiError: nobody answers.
+    """
+    found = find_leftovers(connection, run)
+    known = {item.uid for item in found} | {item.name for item in found if item.resource.kind == "Namespace"}
+    inside = find_leftovers(connection, run, namespace) if namespace is not None else []
+    return found + [item for item in inside if not known & {item.uid, str(item.namespace)}]
 
 
 def remove(connection: Connection, leftovers: Iterable[Leftover], *, deadline_s: float = 120.0) -> list[str]:

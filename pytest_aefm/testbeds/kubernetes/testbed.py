@@ -25,7 +25,7 @@ from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
 from pytest_aefm.testbeds.kubernetes.marks import Mark, Scene, observations, read_pods, take_mark
 from pytest_aefm.testbeds.kubernetes.observing import service_facts
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_cluster
-from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
+from pytest_aefm.testbeds.kubernetes.removing import made_by, remove
 from pytest_aefm.testbeds.kubernetes.stage import Place, Stage, attempt
 from pytest_aefm.testbeds.kubernetes.turns import Turn, reach
 from pytest_aefm.testbeds.local_counters import place
@@ -271,7 +271,7 @@ class KubernetesTestbed:
         return tuple(problems)
 
     def _remove_all(self) -> list[str]:
-        left = find_leftovers(self._connection, self._run, self._options.namespace)
+        left = made_by(self._connection, self._run, self._options.namespace)
         return remove(self._connection, left, deadline_s=_REMOVE_S)
 
     # --- parts -------------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ class KubernetesTestbed:
         """Make room: the application before goes, and what an earlier session kept of another one."""
         self.vacate()
         if self._options.keep:
-            old = find_leftovers(self._connection, KEPT, self._options.namespace)
+            old = made_by(self._connection, KEPT, self._options.namespace)
             others = [item for item in old if namespace not in (item.name, item.namespace)]
             if problems := remove(self._connection, others, deadline_s=_REMOVE_S):
                 raise DeploymentError(f"app {app!r}", f"what was kept cannot be removed: {'; '.join(problems)}")

@@ -8,7 +8,7 @@ from pytest_aefm.errors import ConfigurationError, DeploymentError
 from pytest_aefm.options import ClusterOptions
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, connect
 from pytest_aefm.testbeds.kubernetes.ownership import ClusterLease
-from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
+from pytest_aefm.testbeds.kubernetes.removing import made_by, remove
 
 __all__ = ["Turn", "reach"]
 
@@ -59,7 +59,7 @@ class Turn:
         problems: list[str] = []
         for run in self._lease.inherited:
             tell(f"what run {run} left to be gone")
-            left = find_leftovers(self._connection, run, self._options.namespace)
+            left = made_by(self._connection, run, self._options.namespace)
             problems += remove(self._connection, left, deadline_s=_GOING_S)
         if problems:
             what = f"a dead run left what cannot be removed: {'; '.join(problems)}"
