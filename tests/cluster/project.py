@@ -49,6 +49,7 @@ class Project:
     image: str
     lease: str
     options: list[str] = field(default_factory=list)
+    prefix: list[str] = field(default_factory=list)
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
@@ -69,7 +70,7 @@ class Project:
         chosen = ["--aefm-lease-namespace", self.lease, "--aefm-kubeconfig", str(self.cluster.kubeconfig)]
         images = ["--aefm-app-image", self.image, "--aefm-stress-image", BASE_IMAGE]
         base = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "shop.aefm.yaml", "--aefm-allow-shared"]
-        return [*base, *chosen, *images, *self.options, *options]
+        return [*self.prefix, *base, *chosen, *images, *self.options, *options]
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         """Start pytest in the folder."""

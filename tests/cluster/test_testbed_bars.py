@@ -43,6 +43,39 @@ def kubectl(cluster: TestCluster, *arguments: str, body: Any = None) -> str:
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
+# --- bar 1 -----------------------------------------------------------------------------------------------------------
+
+
+def test_interference_is_felt_and_passes(project: Project, connection: Connection) -> None:
+    """The hotel's search at two rates, with and without a neighbour that wants the CPU, twice."""
+    if shutil.which("taskset") and os.cpu_count() != 1:
+        project.prefix = ["taskset", "-c", "1"]  # the services' node has the first
+    project.write(
+        app="hotel",
+        script="hotel/search.lua",
+        rate=[5, 10],
+        cpu=[0, 1],
+        rounds=2,
+        warmup="1s",
+        duration="6s",
+        pod_spec={"cpu_size": 0.1, "mem_size": "128Mi"},
+        interference={"cpu": {"cpu_size": 1}},
+        slos=["p50 < 2s", "goodput >= 95%"],
+    )
+    status, printed = project.run(timeout_s=400)
+    assert status == 0, printed
+    report = project.report()
+    p = {tuple(t["factors"][name] for name in ("round", "rate", "cpu")): t["metrics"] for t in report["trials"]}
+    felt = {
+        (turn, rate): max(p[turn, rate, 1][name] / p[turn, rate, 0][name] for name in ("p50", "p99"))
+        for turn in (1, 2)
+        for rate in (5, 10)
+    }
+    print(f"p50 or p99 with interference over without, by round and rate: {felt}")
+    assert all(ratio > 1.2 for ratio in felt.values())
+    assert [] == [str(item) for item in find_leftovers(connection, report["run"]["id"])]
+
+
 # --- bar 2 -----------------------------------------------------------------------------------------------------------
 
 
