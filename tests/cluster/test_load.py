@@ -34,7 +34,7 @@ from tests.cluster.conftest import BASE_IMAGE, TestCluster
 from tests.cluster.test_deploying import container
 
 RUN = f"load-{os.getpid()}"
-LOAD = LoadSpec("x.lua", rate_rps=90, duration_s=3, warmup_s=1, connections=8, seed=3)
+LOAD = LoadSpec("x.lua", rate_rps=90, duration_s=3, warmup_s=1, timeout_s=10, connections=60, seed=3)
 SCRIPT = "function request() return wrk.format('GET', '/' .. math.random(1000000)) end\n"
 SERVER = """
 import asyncio

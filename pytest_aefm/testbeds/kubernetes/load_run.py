@@ -85,8 +85,7 @@ class ClusterRun:
             LoadError: they do not.
         """
         self._following.__enter__()
-        self._wait_running(ready_s)
-        self._start, clock = self._agreed(time.monotonic() + MEET_S + 10.0)
+        self._start, clock = self._agreed(ready_s)
         self.window = self._window_by(clock)
 
     def ended(self) -> bool:
@@ -99,12 +98,12 @@ class ClusterRun:
         deadline = time.monotonic() + timeout_s
         results: dict[int, PodResult] = {}
         while len(results) < len(self.pods.parts):
-            for index in self._uids:
+            for index in self._names:
                 if index not in results and (found := self._result_of(index)) is not None:
                     results[index] = found
             if len(results) < len(self.pods.parts):
                 if time.monotonic() >= deadline:
-                    absent = ", ".join(self._names[index] for index in self._uids if index not in results)
+                    absent = ", ".join(name for index, name in self._names.items() if index not in results)
                     what = f"no result after {timeout_s:.0f} s from {absent}"
                     raise LoadError(SUBJECT, what, "an end after warm-up, duration and drain")
                 time.sleep(_RESULT_LOOK_S)
@@ -130,49 +129,59 @@ class ClusterRun:
         begin_s = clock.ours_s(self._start["start_ns"]) + first.window_after_s
         return Window(begin_s + time.time() - time.monotonic(), begin_s, first.load.duration_s)
 
-    def _wait_running(self, ready_s: float) -> None:
-        began, version = time.monotonic(), -1
-        since: dict[Failure, float] = {}
+    def _agreed(self, ready_s: float) -> tuple[Json, Clock]:
+        """Read the first pod's log until it has said when all start, and then until that is close.
+
+        The log tells of a container a second before the pod's state does, so that it is what is asked.
+        """
+        began, since = time.monotonic(), dict[Failure, float]()
         while True:
+            self._meet_pods()
+            if 0 in self._names:
+                told, clock = self._look()
+                if clock is not None and told.start is not None and len(self._names) == len(self.pods.parts):
+                    start = dict(told.start)
+                    if clock.ours_s(start["start_ns"]) - time.monotonic() < _QUIET_S:
+                        return start, clock
+                self._refuse_failed(0, told)
             now = time.monotonic()
-            found = self._following.items(self._pods_path)
-            by_index = {int(pod["metadata"]["labels"].get(_INDEX, -1)): pod for pod in found}
-            running = [index for index, pod in by_index.items() if pod["status"].get("phase") not in (None, "Pending")]
-            if sorted(running) == list(range(len(self.pods.parts))):
-                self._uids = {index: by_index[index]["metadata"]["uid"] for index in sorted(by_index)}
-                self._names = {index: by_index[index]["metadata"]["name"] for index in self._uids}
-                return
-            wrong = failures(self._following.items(self._jobs_path), found, self._following.items(self._events_path))
+            wrong = self._wrong()
             since = {one: since.get(one, now) for one in wrong}
             final = [one for one in wrong if now - since[one] >= one.grace_s]
             if final or now - began >= ready_s:
-                raise self._not_running(now - began, len(running), final or wrong)
-            version = self._following.wait(version, min(1.0, began + ready_s - now))
+                raise self._not_running(now - began, final or wrong)
+            time.sleep(_LOOK_S if self._looks else 2 * _LOOK_S)
 
-    def _not_running(self, taken_s: float, running: int, wrong: Iterable[Failure]) -> LoadError:
+    def _meet_pods(self) -> None:
+        """Learn the pods' names; one that comes in place of another is a stranger."""
+        for pod in self._following.items(self._pods_path):
+            index = int(pod["metadata"]["labels"][_INDEX])
+            self._uids.setdefault(index, pod["metadata"]["uid"])
+            self._names.setdefault(index, pod["metadata"]["name"])
+
+    def _look(self) -> tuple[Told, Clock | None]:
+        """Read the first pod's log, and its clock if it has told it."""
+        asked_s = time.monotonic()
+        told = self._log(0, tailLines=400)
+        if told.clocks:
+            self._ticks |= set(told.clocks)
+            self._looks.append(Look(asked_s, time.monotonic(), max(told.clocks)))
+        return told, compare(self._looks, self._ticks) if self._looks else None
+
+    def _wrong(self) -> list[Failure]:
+        """Return what keeps pods from running."""
+        items = self._following.items
+        return failures(items(self._jobs_path), items(self._pods_path), items(self._events_path))
+
+    def _not_running(self, taken_s: float, wrong: Iterable[Failure]) -> LoadError:
+        phases = [pod["status"].get("phase") for pod in self._following.items(self._pods_path)]
+        running = sum(phase not in (None, "Pending") for phase in phases)
         reasons = [str(one) for one in wrong][:1] + self._following.trouble[:1]
-        what = f"{running} of {len(self.pods.parts)} pods run after {taken_s:.0f} s"
+        what = (
+            f"{running} of {len(self.pods.parts)} pods run after {taken_s:.0f} s, and they have not agreed on a start"
+        )
         hint = f"see kubectl -n {self.pods.namespace} describe job {self.pods.name}"
         return LoadError(SUBJECT, "; ".join([what, *reasons]), None, hint)
-
-    def _agreed(self, deadline: float) -> tuple[Json, Clock]:
-        """Read the first pod's log until it has said when all start, and then until that is close."""
-        while True:
-            asked_s = time.monotonic()
-            told = self._log(0, tailLines=400)
-            answered_s = time.monotonic()
-            if told.clocks:
-                self._ticks |= set(told.clocks)
-                self._looks.append(Look(asked_s, answered_s, max(told.clocks)))
-            if told.start is not None and self._looks:
-                start, clock = dict(told.start), compare(self._looks, self._ticks)
-                if clock.ours_s(start["start_ns"]) - answered_s < _QUIET_S:
-                    return start, clock
-            self._refuse_failed(0, told)
-            if answered_s >= deadline:
-                said_last = "; ".join(told.others[-3:]) or "nothing"
-                raise LoadError(SUBJECT, f"the pods did not agree on a start; {self._names[0]} says: {said_last}")
-            time.sleep(_LOOK_S)
 
     def _result_of(self, index: int) -> PodResult | None:
         """Return what a pod measured, None while it is not there yet.
