@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from pytest_aefm.testbeds.kubernetes.stressing import PodStressors, StressOption
 __all__ = ["Place", "Stage", "attempt"]
 
 _ANSWER_S = 30.0
+_FRESH_S = 2.0
+"""How long what was seen of a deployment holds: each case asks for it several times in a row."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Stage:
         self.spec: AppSpec | None = None
         self.nodes: tuple[Node, ...] = ()
         self.pods = PodMark(0.0, 0.0, {})
+        self._stood_s = 0.0
         self.stressors: PodStressors | None = None
         self.interference: tuple[InterferenceSpec, ...] = ()
 
@@ -107,6 +111,8 @@ class Stage:
         Raises:
             DeploymentError: a node is not Ready, the application does not get ready, or does not answer.
         """
+        if self.spec is not None and self.spec == self._wish and time.monotonic() - self._stood_s < _FRESH_S:
+            return False
         changed = not self._deployed.stands(self.wanted.manifests)
         if changed:
             self.spec = None
@@ -119,6 +125,7 @@ class Stage:
             self.pods = read_pods(self._place.connection, self.namespace, self._place.run)
             if self._forward is not None and self._forward.url() != self.entry.url:  # it had ended
                 self._arrive()
+        self._stood_s = time.monotonic()
         return changed
 
     def _unready(self) -> list[str]:
@@ -138,6 +145,7 @@ class Stage:
         self.spec = None
         self._deployed.restart()
         self._arrive()
+        self._stood_s = time.monotonic()
 
     def _arrive(self) -> None:
         """Find where it is reached, and see that it answers there."""
