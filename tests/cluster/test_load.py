@@ -171,14 +171,15 @@ def test_three_pods_are_one_generator(
         time.sleep(0.05)
     result = run.result(LOAD.timeout_s + 15)
     run.stop()
-    assert (270, 270) == (result.offered, result.successes)
-    assert 360 == site.seen() - before  # with a second of warm-up
+    assert 270 == result.offered == sum(result.outcomes.values())
+    assert result.sent == result.successes  # where the machine stalls, some may wait when the window ends: unsent
+    assert 90 + result.successes == site.seen() - before  # with a second of warm-up
     files = sorted(tmp_path.glob("load-*.json"))
     each = [read_result(json.loads(file.read_text())).latency["success"] for file in files]
     assert 3 == len(each)
     values = [value for one in each for value, count in one.buckets() for _ in range(count)]
     assert LatencyHistogram.of(values) == result.latency["success"]
-    assert 270 == result.latency["success"].count
+    assert result.successes == result.latency["success"].count > 0
     checks = {check.name: check for check in (*load_checks(result), start_check(run.window, result.window))}
     record_property("details", {**result.details, "lead_s": lead_s})
     for name in ("load start skew", "start on time"):

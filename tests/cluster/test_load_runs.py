@@ -34,7 +34,8 @@ def test_an_experiment_is_driven_from_inside(inside: Project, connection: Connec
     pods = trial["load"]["details"]["pods"]
     assert [30, 30] == [pod["offered"] for pod in pods]
     assert {inside.nodes[1]["name"]} == {pod["node"] for pod in pods}
-    assert 60 == trial["load"]["offered"] == trial["load"]["latency"]["success"]["count"]
+    assert 60 == trial["load"]["offered"] == sum(trial["load"]["outcomes"].values())
+    assert trial["load"]["outcomes"]["success"] == trial["load"]["latency"]["success"]["count"]
     assert {"load start skew", "load clock"} <= {check["name"] for check in trial["checks"] if check["ok"]}
     assert [] == [str(item) for item in find_leftovers(connection, report["run"]["id"])]
 
