@@ -341,3 +341,15 @@ def test_a_killed_run_leaves_nothing_for_long(
     _, printed = project.run()
     assert project.report()["trials"][0]["verdict"] in ("passed", "invalid"), printed  # what is noise is no leftover
     assert [] == [str(item) for item in find_leftovers(connection, first)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_run_leaves_nothing(
+    number: int, running: subprocess.Popen[str], project: Project, connection: Connection
+) -> None:
+    """In the middle of a load, with interference: what is there goes before pytest ends, with exit status 2."""
+    wait_for("no load", lambda: '"load"' in journal_of(project), 120)
+    running.send_signal(number)
+    assert running.wait(120) == 2
+    (run,) = (path.name for path in (project.folder / ".aefm" / "runs").iterdir())
+    assert [] == [str(item) for item in find_leftovers(connection, run)]
