@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_aefm.errors import DeploymentError
 from pytest_aefm.model import AppSpec, ClusterSpec, InterferenceSpec
 from pytest_aefm.options import ClusterOptions
+from pytest_aefm.testbeds.kubernetes.cluster import cluster_nodes, on_this_machine
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.ownership import ClusterLease
@@ -123,3 +125,17 @@ def test_what_is_unchanged_costs_little(testbed: KubernetesTestbed, project: Pro
     deadline = time.monotonic() + 30
     while testbed.ensure_app(app).services["back"]["pods"][0]["name"] == back.name:
         assert time.monotonic() < deadline
+
+
+def test_nodes_have_roles_by_name_or_label(cluster: TestCluster, connection: Connection) -> None:
+    """Those of the experiment win; without any all that take pods come, and one that is not there is refused."""
+    name = f"{cluster.name}-worker-1"
+    (only,) = cluster_nodes(connection, {name: ("testbed",)})
+    assert (only.name, only.roles) == (name, ("testbed",))
+    assert only.facts["kubelet"].startswith("v1.")
+    every = cluster_nodes(connection)
+    assert name in [node.name for node in every]
+    assert f"{cluster.name}-control-plane" not in [node.name for node in every]
+    assert on_this_machine(every) == tuple(node.name for node in every)
+    with pytest.raises(DeploymentError, match=f"did you mean '{name}'"):
+        cluster_nodes(connection, {f"{name}0": ("testbed",)})

@@ -27,7 +27,8 @@ Json = dict[str, Any]
 def cluster_nodes(connection: Connection, experiment_nodes: Mapping[str, Sequence[str]] = {}) -> tuple[Node, ...]:
     """Return the nodes with roles: those that the experiment names with theirs, else those that carry our label.
 
-    Where nodes may not be read the experiment's come without facts.
+    Where there are neither all that take pods come, without roles: the scheduler chooses. Where nodes may not be read
+    the experiment's come without facts.
 
     Raises:
         DeploymentError: the experiment names one that is not there.
@@ -45,11 +46,11 @@ def cluster_nodes(connection: Connection, experiment_nodes: Mapping[str, Sequenc
             raise DeploymentError(f"node {name!r}", f"is not in {connection.name}", None, hint)
     if experiment_nodes:
         return tuple(Node(name, tuple(roles), facts(items[name])) for name, roles in experiment_nodes.items())
-    labelled = (
-        (name, _LABELLED.get((item["metadata"].get("labels") or {}).get(NODE_LABEL, "")))
-        for name, item in items.items()
-    )
-    return tuple(Node(name, (role,), facts(items[name])) for name, role in labelled if role)
+    labels = {name: (item["metadata"].get("labels") or {}).get(NODE_LABEL, "") for name, item in items.items()}
+    roles = {name: _LABELLED[label] for name, label in labels.items() if label in _LABELLED}
+    if roles:
+        return tuple(Node(name, (role,), facts(items[name])) for name, role in roles.items())
+    return tuple(Node(name, (), facts(item)) for name, item in items.items() if not _is_closed(item))
 
 
 def facts(item: Json) -> Json:
@@ -115,6 +116,11 @@ def not_ready(item: Json) -> list[str]:
     return [
         f"node {name} is NotReady since {ready.get('lastTransitionTime', 'its start')}" + (f" ({why})" if why else "")
     ]
+
+
+def _is_closed(item: Json) -> bool:
+    taints = (item.get("spec") or {}).get("taints") or ()
+    return any(one.get("effect") in ("NoSchedule", "NoExecute") for one in taints)
 
 
 def _conditions(item: Json, kind: str) -> Iterator[Json]:

@@ -120,7 +120,9 @@ def _checks(scene: Scene, before: Mark, after: Mark, window: Window, lost: str |
     if scene.forwarded:
         message = "the load went through a port-forward, and so through the API server and a kubelet"
         yield CheckResult("entry path", False, message=message)
-    used = {node.name for node in scene.nodes} | {pod.node for pod in after.pods.pods.values() if pod.node}
+    used = {node.name for node in scene.nodes if node.roles} | {
+        pod.node for pod in after.pods.pods.values() if pod.node
+    }
     wrong = unready(scene.connection, sorted(used))
     yield CheckResult("nodes", not wrong, message="; ".join(wrong) or f"{len(used)} are Ready")
     if lost is not None:

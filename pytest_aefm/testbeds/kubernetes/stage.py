@@ -99,7 +99,7 @@ class Stage:
             image=place.options.app_image,
             namespace=self.namespace,
             run=place.run,
-            nodes=[(node.name, node.roles) for node in self.nodes],
+            nodes=[(node.name, node.roles) for node in self.nodes if node.roles],
             iterations_per_us=place.iterations_per_us,
         )
         self._wish = app
