@@ -86,8 +86,8 @@ class Project:
         )
 
     def run(self, *options: str, timeout_s: float = 180.0) -> tuple[int, str]:
-        """Run pytest in the folder; return its exit status and what it printed. Noise brings one more attempt."""
-        for _ in range(2):
+        """Run pytest in the folder; return its exit status and what it printed. Noise brings two more attempts."""
+        for _ in range(3):
             process = self.start(*options)
             try:
                 printed, _ = process.communicate(timeout=timeout_s)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
 
 from pytest_aefm.collectors.kube_prometheus import workload_figures
 from pytest_aefm.errors import ConfigurationError
-from pytest_aefm.model import AppSpec, Window
+from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
+from pytest_aefm.options import ClusterOptions
+from pytest_aefm.slo import parse
 from pytest_aefm.testbeds import Node
 from pytest_aefm.testbeds.kubernetes.application import wanted_app
 from pytest_aefm.testbeds.kubernetes.cluster import facts, named, not_ready, on_this_machine
 from pytest_aefm.testbeds.kubernetes.manifests import INFRA, UNDER_TEST, Manifest
 from pytest_aefm.testbeds.kubernetes.observing import PodMark, admission, pod_states, seen_events, service_facts, toll
+from pytest_aefm.testbeds.kubernetes.refusing import refuse_case
 
 WINDOW = Window(1000.0, 50.0, 10.0)
 SIZE = {"requests": {"cpu": "500m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}}
@@ -247,3 +251,41 @@ def test_an_entry_that_is_not_plain_is_refused(tmp_path: Any) -> None:
     (tmp_path / "app.yaml").write_text(SERVICES % ("jaeger", "NodePort"))
     with pytest.raises(ConfigurationError, match="2 of its Services are reached from outside"):
         plan(AppSpec("x", manifests=str(tmp_path / "app.yaml")))
+
+
+def case(*slos: str, cpu: int = 0) -> Case:
+    """Return a case with these SLOs and this level of interference."""
+    load = LoadSpec("search.lua", 10, 5)
+    return Case(
+        id="x",
+        experiment="x",
+        testbed="kubernetes",
+        app=AppSpec("hotel"),
+        interference=(InterferenceSpec("cpu", cpu),),
+        load=load,
+        factors={},
+        slos=tuple(parse(text) for text in slos),
+    )
+
+
+@pytest.mark.parametrize(
+    ("refused", "options", "words"),
+    [
+        (case(cpu=1), ClusterOptions(), "interference 'cpu': the image of its pods is not known; name it with"),
+        (case(cpu=1), ClusterOptions(stress_image="x", namespace="n"), "--aefm-allow-shared"),
+        (case(), ClusterOptions(load_from="cluster"), "--aefm-load-image"),
+        (case("cpu(rate) < 80%"), ClusterOptions(), "no Prometheus is known; name it with --aefm-prometheus"),
+        (case("self_time(rate, p95) < 5ms"), ClusterOptions(prometheus="http://x"), "collects no traces yet"),
+    ],
+    ids=["no image", "shared", "no image of load", "no Prometheus", "no traces"],
+)
+def test_what_cannot_be_done_is_refused_first(refused: Case, options: ClusterOptions, words: str) -> None:
+    """With the option that would help."""
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        refuse_case(refused, options)
+
+
+def test_what_can_be_done_is_not_refused() -> None:
+    """Level 0 needs no image; the experiment may know Prometheus."""
+    refuse_case(case("p50 < 1s"), ClusterOptions())
+    refuse_case(case("cpu(rate) < 80%", cpu=1), ClusterOptions(stress_image="x", prometheus="http://x"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_aefm.collectors import Collector, Observations
-from pytest_aefm.errors import AefmError, ConfigurationError, DeploymentError
+from pytest_aefm.errors import AefmError, DeploymentError
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.mesh.calibrate import calibrate
 from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window, as_json
@@ -24,7 +24,8 @@ from pytest_aefm.testbeds.kubernetes.connection import ApiError
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
 from pytest_aefm.testbeds.kubernetes.marks import Mark, Scene, observations, read_pods, take_mark
 from pytest_aefm.testbeds.kubernetes.observing import service_facts
-from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_cluster
+from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark
+from pytest_aefm.testbeds.kubernetes.refusing import prometheus_url, refuse_case, refuse_unfit
 from pytest_aefm.testbeds.kubernetes.removing import made_by, remove
 from pytest_aefm.testbeds.kubernetes.stage import Place, Stage, attempt
 from pytest_aefm.testbeds.kubernetes.turns import Turn, reach
@@ -112,26 +113,8 @@ class KubernetesTestbed:
         Raises:
             ConfigurationError: an image is not known, or an SLO asks for what is not collected here.
         """
-        options = self._options
-        if active := _active(case.interference):
-            self._disturbs = True
-            if options.stress_image is None:
-                what = "the image of its pods is not known"
-                raise ConfigurationError(
-                    f"interference {active[0].kind!r}", what, None, "name it with --aefm-stress-image"
-                )
-            if options.namespace is not None and not options.allow_shared:
-                what = "a fixed namespace (--aefm-namespace) does not keep other runs off the nodes"
-                raise ConfigurationError("interference", what, None, "--aefm-allow-shared says that this is known")
-        if options.load_from == "cluster" and options.load_image is None:
-            raise ConfigurationError("--aefm-load-from=cluster", "no image", None, "name it with --aefm-load-image")
-        for slo in case.slos:
-            if slo.name == "self_time":
-                raise ConfigurationError(f"SLO {slo.text}", "the testbed 'kubernetes' collects no traces yet")
-            if slo.name in ("cpu", "cpu_cores", "memory") and self._prometheus(case.app) is None:
-                raise ConfigurationError(
-                    f"SLO {slo.text}", "no Prometheus is known", None, "name it with --aefm-prometheus"
-                )
+        refuse_case(case, self._options)
+        self._disturbs = self._disturbs or bool(_active(case.interference))
 
     def ensure_app(self, app: AppSpec) -> Deployment:
         """Converge to a healthy deployment; see :class:`pytest_aefm.testbeds.Testbed`.
@@ -228,7 +211,7 @@ class KubernetesTestbed:
     def collectors(self) -> Sequence[Collector]:
         """Return the collectors of this run: Prometheus where its URL is known."""
         stage = self._deployed_stage()
-        url = self._prometheus(stage.spec)
+        url = prometheus_url(self._options, stage.spec)
         if url is None:
             return ()
         from pytest_aefm.collectors.kube_prometheus import KubePrometheusCollector
@@ -312,7 +295,7 @@ class KubernetesTestbed:
             nodes=tuple(app.cluster.nodes),
             interference=self._disturbs,
             load_pods=self._options.load_pods if self._options.load_from == "cluster" else 0,
-            prometheus=self._prometheus(app),
+            prometheus=prometheus_url(self._options, app),
             lease_namespace=self._options.lease_home,
             run=self._run,
             roles={role: named(stage.nodes, role) for role in (TESTBED, INFRA, LOAD)},
@@ -320,12 +303,7 @@ class KubernetesTestbed:
             port_forward=self._options.entry == "port-forward",
             allow_shared=self._options.allow_shared,
         )
-        found = examine_cluster(self._connection, needs)
-        bad = [one for one in found if one.state == "bad"]
-        if bad:
-            what = "; ".join(f"{one.subject}: {one.found}" for one in bad)
-            raise DeploymentError(self._connection.name, what, None, bad[0].mend or None)
-        self._examined[key] = found
+        self._examined[key] = refuse_unfit(self._connection, needs)
 
     def _deployment(self, stage: Stage) -> Deployment:
         return Deployment(
@@ -362,9 +340,6 @@ class KubernetesTestbed:
         if self._stage is None or self._stage.spec is None:
             raise DeploymentError(self._connection.name, "nothing is deployed", None, "call ensure_app first")
         return self._stage
-
-    def _prometheus(self, app: AppSpec | None) -> str | None:
-        return self._options.prometheus or (app.cluster.prometheus_url if app else None)
 
     @cached_property
     def _cpus(self) -> frozenset[int]:

@@ -1,0 +1,53 @@
+"""What is refused before anything is deployed: a case that options do not fit, a cluster that is not fit."""
+
+from __future__ import annotations
+
+from pytest_aefm.errors import ConfigurationError, DeploymentError
+from pytest_aefm.model import AppSpec, Case
+from pytest_aefm.options import ClusterOptions
+from pytest_aefm.testbeds.kubernetes.connection import Connection
+from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_cluster
+
+__all__ = ["prometheus_url", "refuse_case", "refuse_unfit"]
+
+
+def prometheus_url(options: ClusterOptions, app: AppSpec | None) -> str | None:
+    """Return where the cluster's Prometheus is asked: as the user says, else the experiment; None if nobody does."""
+    return options.prometheus or (app.cluster.prometheus_url if app else None)
+
+
+def refuse_case(case: Case, options: ClusterOptions) -> None:
+    """Refuse what a run with these options cannot do.
+
+    Raises:
+        ConfigurationError: an image is not known, or an SLO asks for what is not collected.
+    """
+    active = [spec for spec in case.interference if spec.count]
+    if active and options.stress_image is None:
+        what, hint = "the image of its pods is not known", "name it with --aefm-stress-image"
+        raise ConfigurationError(f"interference {active[0].kind!r}", what, None, hint)
+    if active and options.namespace is not None and not options.allow_shared:
+        what = "a fixed namespace (--aefm-namespace) does not keep other runs off the nodes"
+        raise ConfigurationError("interference", what, None, "--aefm-allow-shared says that this is known")
+    if options.load_from == "cluster" and options.load_image is None:
+        raise ConfigurationError("--aefm-load-from=cluster", "no image", None, "name it with --aefm-load-image")
+    for slo in case.slos:
+        if slo.name == "self_time":
+            raise ConfigurationError(f"SLO {slo.text}", "the testbed 'kubernetes' collects no traces yet")
+        if slo.name in ("cpu", "cpu_cores", "memory") and prometheus_url(options, case.app) is None:
+            hint = "name it with --aefm-prometheus"
+            raise ConfigurationError(f"SLO {slo.text}", "no Prometheus is known", None, hint)
+
+
+def refuse_unfit(connection: Connection, needs: Needs) -> list[Remark]:
+    """Look at the cluster; return what was found where nothing of it is bad.
+
+    Raises:
+        DeploymentError: something is; names all of it, and what mends the first.
+    """
+    found = examine_cluster(connection, needs)
+    bad = [one for one in found if one.state == "bad"]
+    if bad:
+        what = "; ".join(f"{one.subject}: {one.found}" for one in bad)
+        raise DeploymentError(connection.name, what, None, bad[0].mend or None)
+    return found
