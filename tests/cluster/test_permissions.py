@@ -153,7 +153,9 @@ def run_with_role(
     """Run two cases, one with interference, in the name of the account; return the report."""
     inside = namespace if options else None
     until_it_holds(lambda: missing_permissions(connection, rows, inside, namespace))
-    project.write(cpu=[0, 1], interference={"cpu": {"cpu_size": 0.1}})
+    roles = ["infra", "load"], ["testbed"]  # the other way round than elsewhere: tests may share a cluster
+    nodes = [{**node, "roles": those} for node, those in zip(project.nodes, roles, strict=True)]
+    project.write(cpu=[0, 1], interference={"cpu": {"cpu_size": 0.1}}, slos="none", nodes=nodes)
     kubeconfig = str(project.folder / "kubeconfig")
     command = ["--aefm-kubeconfig", kubeconfig, "--aefm-lease-namespace", namespace, *options]
     _, printed = project.run(*command, timeout_s=300)
