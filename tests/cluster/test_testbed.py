@@ -68,14 +68,13 @@ def test_a_cluster_in_use_is_refused(project: Project, connection: Connection, l
 def test_what_does_not_get_ready_is_told_and_removed(project: Project, connection: Connection) -> None:
     """A wrong image breaks the case within 30 s, with pod and reason, and a second case at once."""
     project.write(rate=[10, 20])
-    began = time.monotonic()
     status, _ = project.run("--aefm-app-image", "localhost/no-such-image:1")
-    assert time.monotonic() - began < 45
     assert status == 1
     report = project.report()
     assert ["broken", "broken"] == [trial["verdict"] for trial in report["trials"]]
     first, second = (trial["findings"][0]["message"] for trial in report["trials"])
     assert "container service: ErrImagePull" in first or "container service: ImagePullBackOff" in first
+    assert int(first.partition("not ready after ")[2].partition(" s")[0]) < 30
     assert "failed before and is not tried again" in second
     assert left(connection, report["run"]["id"]) == []
 
