@@ -19,11 +19,11 @@ entry: front
 smoke: [{path: /ok}]
 services:
   front:
-    cpu_limit: 0.3
+    cpu_limit: 0.2
     memory_limit: 128Mi
     endpoints: [{path: /ok, steps: [{cpu_us: 300}, {call: {service: back, endpoint: /ok}}]}]
   back:
-    cpu_limit: 0.3
+    cpu_limit: 0.2
     memory_limit: 128Mi
     endpoints: [{path: /ok, steps: [{cpu_us: 300}]}]
 """

@@ -21,7 +21,7 @@ from pytest_aefm.model import LoadResult, LoadSpec, Window
 from pytest_aefm.testbeds.kubernetes.load_clock import Clock, Look, compare
 from pytest_aefm.testbeds.kubernetes.load_merge import PodResult, merge
 from pytest_aefm.testbeds.kubernetes.load_pods import LoadPods
-from pytest_aefm.testbeds.kubernetes.loading import ClusterLoad
+from pytest_aefm.testbeds.kubernetes.loading import ClusterLoad, InsideDriver
 
 LOAD = LoadSpec("search.lua", rate_rps=100, duration_s=10, warmup_s=2, connections=8, threads=2, seed=7)
 
@@ -286,6 +286,6 @@ def test_load_needs_a_node(tmp_path: Path) -> None:
     script = tmp_path / "large.lua"
     script.write_text("-- " + "x" * 2**20)
     with pytest.raises(ConfigurationError, match="at most"):
-        cluster_load().check_script(script)
+        InsideDriver().check_script(script)
     with pytest.raises(ConfigurationError, match="at most"):
         cluster_load().start("aefm-wrk", LOAD, script, "http://x", tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pytest_aefm.errors import AefmError, ConfigurationError, LoadError
 from pytest_aefm.load.aefm_wrk import AefmWrk
@@ -19,7 +19,7 @@ from pytest_aefm.testbeds.kubernetes.load_run import JOBS, MEET_S, SUBJECT, Clus
 from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, remove
 
-__all__ = ["ClusterLoad", "inside_url"]
+__all__ = ["ClusterLoad", "InsideDriver", "inside_url"]
 
 Json = dict[str, Any]
 
@@ -37,6 +37,34 @@ def inside_url(connection: Connection, namespace: str, service: str) -> str:
     """
     body = connection.get(f"/api/v1/namespaces/{namespace}/services/{service}")
     return f"http://{service}.{namespace}.svc:{body['spec']['ports'][0]['port']}"
+
+
+class InsideDriver:
+    """The driver of load from pods, as far as this machine has to do with it; see :class:`pytest_aefm.load.Driver`."""
+
+    name = "aefm-wrk"
+
+    def check_script(self, script: Path) -> None:
+        """Run the script dry on this machine if it has a generator; else its first run in the cluster will tell.
+
+        Raises:
+            ScriptError: it has an error; the subject is its file and line.
+            ConfigurationError: it is too large to be sent to a cluster.
+        """
+        _text(script)
+        try:
+            driver = AefmWrk.find()
+        except LoadError:
+            return
+        driver.check_script(script)
+
+    def start(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: :meth:`ClusterLoad.start` starts it.
+
+        Raises:
+            LoadError: always.
+        """
+        raise LoadError(f"load driver {self.name}", "runs in pods", None, "--aefm-load-from local drives from here")
 
 
 class ClusterLoad:
@@ -63,20 +91,6 @@ class ClusterLoad:
         self._connection, self._dead_man = connection, dead_man
         self._namespace, self._run, self._nodes = namespace, run, tuple(nodes)
         self._pods, self._image, self._ready_s = pods, image, ready_s
-
-    def check_script(self, script: Path) -> None:
-        """Run the script dry on this machine if it has a generator; else its first run in the cluster will tell.
-
-        Raises:
-            ScriptError: it has an error; the subject is its file and line.
-            ConfigurationError: it is too large to be sent to a cluster.
-        """
-        _text(script)
-        try:
-            driver = AefmWrk.find()
-        except LoadError:
-            return
-        driver.check_script(script)
 
     def start(self, driver_name: str, load: LoadSpec, script: Path, url: str, artifacts: Path) -> ClusterRun:
         """Start a load against ``url``, as pods reach it; returns once all pods have agreed on their start.
