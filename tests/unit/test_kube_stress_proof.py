@@ -181,15 +181,18 @@ def test_a_pod_says_why_it_does_not_run(status: dict[str, Any], deleted: bool, t
     assert fate({"metadata": metadata, "spec": {"nodeName": "a"}, "status": status}).trouble == trouble
 
 
+def alone() -> list[str]:
+    """Return what runs a program as in a pod, with few processes, where that is allowed."""
+    command = ["unshare", "--map-root-user", "--fork", "--pid", "--mount-proc"]
+    return [] if subprocess.run([*command, "true"], capture_output=True).returncode else command
+
+
 def test_the_sampler_tells_of_a_real_process(tmp_path: Path) -> None:
     """Plain sh reads this kernel: a busy worker is seen to run, and the program's exit status is the pod's."""
     enough, stressor = tmp_path / "enough", job(CPU).stressor
     program = f"(while :; do :; done) & while [ ! -e {enough} ]; do sleep 0.1; done; kill $!; exit 3"
     began, samples = time.clock_gettime(time.CLOCK_BOOTTIME), list[Sample]()
-    alone = ["unshare", "--map-root-user", "--fork", "--pid", "--mount-proc"]  # as in a pod, with few processes
-    if subprocess.run([*alone, "true"], capture_output=True).returncode:
-        alone = []
-    command = [*alone, "sh", "-c", SCRIPT, "sh", "0", "sh", "-c", program]
+    command = [*alone(), "sh", "-c", SCRIPT, "sh", "0", "sh", "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sampler:
         assert sampler.stdout is not None
         assert sampler.stderr is not None
@@ -210,3 +213,13 @@ def test_the_sampler_tells_of_a_real_process(tmp_path: Path) -> None:
     assert max(last[pid] - first[pid] for pid in first.keys() & last.keys()) > 0.5 * elapsed_s
     assert readings[-1].held_bytes > 100_000
     assert read_log(SCRIPT) == []
+
+
+@pytest.mark.parametrize(("port", "times"), [("0", 1), ("5201", 3)])
+def test_a_client_is_tried_again_at_first(tmp_path: Path, port: str, times: int) -> None:
+    """A server may not take streams yet; stress-ng is started once."""
+    tried = tmp_path / "tried"
+    program = f"echo x >> {tried}; [ $(wc -l < {tried}) = 3 ] || exit 1"
+    done = subprocess.run([*alone(), "sh", "-c", SCRIPT, "sh", port, "sh", "-c", program], capture_output=True)
+    assert done.returncode == (times == 1)
+    assert len(tried.read_text().splitlines()) == times

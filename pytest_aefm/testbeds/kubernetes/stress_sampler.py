@@ -30,8 +30,6 @@ port=$1; shift
 mark=aefm1
 page=$(getconf PAGESIZE 2>/dev/null) || page=4096
 trap 'exit 143' TERM INT
-"$@" &
-main=$!
 process() {  # pid and the directory of a process
   read -r stat < "$2/stat" || return
   read -r run wait rest < "$2/schedstat" || run=0
@@ -91,13 +89,23 @@ sample() {
   echo "$line ."
 }
 n=0
-while [ -d "/proc/$main" ]; do
-  n=$((n + 1))
-  sample 2>/dev/null
-  if [ $n -lt 50 ]; then sleep 0.1 & else sleep 0.5 & fi
-  wait $!  # a signal interrupts this at once, and a sleep in the foreground not at all
+tries=0
+while :; do
+  "$@" &
+  main=$!
+  while [ -d "/proc/$main" ]; do
+    n=$((n + 1))
+    sample 2>/dev/null
+    if [ $n -lt 50 ]; then sleep 0.1 & else sleep 0.5 & fi
+    wait $!  # a signal interrupts this at once, and a sleep in the foreground not at all
+  done
+  status=0
+  wait "$main" || status=$?
+  tries=$((tries + 1))
+  # A server that is slow to begin refuses a client's streams.
+  if [ "$port" = 0 ] || [ $status = 0 ] || [ $n -ge 50 ] || [ $tries -ge 5 ]; then exit $status; fi
+  sleep 0.5
 done
-wait "$main"
 """
 
 
