@@ -134,6 +134,14 @@ def test_the_gravest_comes_first() -> None:
     assert ("ErrImagePull", 1, "FailedMount") == (reasons[0], reasons.count("ErrImagePull"), reasons[-1])
 
 
+def test_a_pod_for_which_room_is_made_is_given_time() -> None:
+    """Pods of a lower priority are on their way out for it."""
+    waits = pod(conditions=condition("PodScheduled", "False", reason="Unschedulable"))
+    assert ["Unschedulable"] == [failure.reason for failure in failures([], [waits], [])]
+    waits["status"]["nominatedNodeName"] = "n1"
+    assert [] == failures([], [waits], [])
+
+
 def test_a_busy_kubelet_is_given_time() -> None:
     """It has not read a ConfigMap yet, which is no fault of anybody's."""
     late = event("FailedMount", "p") | {"message": 'failed for volume "config": failed to sync configmap cache'}

@@ -141,7 +141,9 @@ def _of_pod(pod: Json, events: Sequence[Json]) -> Iterable[Failure]:
     if status.get("phase") == "Failed" and status.get("reason"):
         yield Failure(where, status["reason"], status.get("message", ""), name)
     for one in status.get("conditions") or ():
-        if (one.get("type"), one.get("status"), one.get("reason")) == ("PodScheduled", "False", "Unschedulable"):
+        said = (one.get("type"), one.get("status"), one.get("reason"))
+        # Where a node is nominated room is being made on it.
+        if said == ("PodScheduled", "False", "Unschedulable") and not status.get("nominatedNodeName"):
             yield Failure(where, "Unschedulable", one.get("message", ""), name, grace_s=5.0)
     if status.get("phase") in (None, "Pending"):
         for event in _about(pod, events):
