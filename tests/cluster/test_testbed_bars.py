@@ -328,7 +328,7 @@ def test_a_killed_run_leaves_nothing_for_long(
     }
     wait_for(f"no {moment}", moments[moment], 120)
     if moment == "teardown":
-        running.terminate()
+        running.send_signal(signal.SIGINT)
         wait_for("no end", lambda: not pods(f"{ROLE_LABEL}={ROLE}"), 60)
     first = run()
     running.kill()
@@ -350,6 +350,8 @@ def test_an_interrupted_run_leaves_nothing(
     """In the middle of a load, with interference: what is there goes before pytest ends, with exit status 2."""
     wait_for("no load", lambda: '"load"' in journal_of(project), 120)
     running.send_signal(number)
+    time.sleep(1)
+    running.send_signal(signal.SIGTERM)  # another one does not keep it from tidying up
     assert running.wait(120) == 2
     (run,) = (path.name for path in (project.folder / ".aefm" / "runs").iterdir())
     assert [] == [str(item) for item in find_leftovers(connection, run)]
