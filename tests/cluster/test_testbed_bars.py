@@ -349,9 +349,10 @@ def test_an_interrupted_run_leaves_nothing(
 ) -> None:
     """In the middle of a load, with interference: what is there goes before pytest ends, with exit status 2."""
     wait_for("no load", lambda: '"load"' in journal_of(project), 120)
-    running.send_signal(number)
-    time.sleep(1)
-    running.send_signal(signal.SIGTERM)  # another one does not keep it from tidying up
-    assert running.wait(120) == 2
     (run,) = (path.name for path in (project.folder / ".aefm" / "runs").iterdir())
+    disturbing = f"{RUN_LABEL}={run},{ROLE_LABEL}={ROLE}"
+    running.send_signal(number)
+    wait_for("disturbed still", lambda: not connection.get("/api/v1/pods", labelSelector=disturbing)["items"], 90)
+    running.send_signal(signal.SIGTERM)  # it does not keep it from tidying up
+    assert running.wait(120) == 2
     assert [] == [str(item) for item in find_leftovers(connection, run)]
