@@ -205,6 +205,16 @@ def test_patience_ends(kubeconfig: Path, server: Server) -> None:
         made.get("/x")
 
 
+def test_patience_may_be_less_for_once(connection: Connection, server: Server) -> None:
+    """What matters little is not asked for long."""
+    server.answers[0] = status(503)
+    began = time.monotonic()
+    with pytest.raises(ApiError, match=r"503: .*asked \d+ times"):
+        connection.get("/x", patience_s=0.3, labelSelector="a=b")
+    assert time.monotonic() - began < 3
+    assert "/x?labelSelector=a%3Db" == server.asked[0][1]
+
+
 def test_nobody_there_is_an_error_in_time(kubeconfig: Path, server: Server) -> None:
     """A port on which nobody listens is asked again until patience ends, creating too: nothing was sent."""
     text = kubeconfig.read_text()

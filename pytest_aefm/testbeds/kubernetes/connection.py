@@ -95,13 +95,13 @@ class Connection:
         """Close what is open."""
         self._transport.client.close()
 
-    def get(self, path: str, **query: Any) -> Json:
-        """Read an object or a list.
+    def get(self, path: str, *, patience_s: float | None = None, **query: Any) -> Json:
+        """Read an object or a list; ``patience_s`` None: as long as usual.
 
         Raises:
             ApiError: it is not there (404), may not be read, or nobody answers.
         """
-        return self._json("get", path, query=query, again=True)
+        return self._json("get", path, query=query, again=True, patience_s=patience_s)
 
     def text(self, path: str, **query: Any) -> str:
         """Read what is no JSON, such as a log."""
@@ -220,8 +220,9 @@ class Connection:
         body: Json | None = None,
         content: str | None = None,
         again: bool,
+        patience_s: float | None = None,
     ) -> Json:
-        answer = self._asked(method, path, query or {}, body, content, again)
+        answer = self._asked(method, path, query or {}, body, content, again, patience_s)
         try:
             value = json.loads(answer)
         except ValueError:
@@ -230,9 +231,18 @@ class Connection:
             raise ApiError(self._subject(method, path), f"answered {answer[:80]!r}", "a JSON object")
         return value
 
-    def _asked(self, method: str, path: str, query: Json, body: Json | None, content: str | None, again: bool) -> bytes:
+    def _asked(
+        self,
+        method: str,
+        path: str,
+        query: Json,
+        body: Json | None,
+        content: str | None,
+        again: bool,
+        patience_s: float | None = None,
+    ) -> bytes:
         """Send until there is an answer, as often as is safe and patience lasts."""
-        deadline, attempt = time.monotonic() + self._patience_s, 0
+        deadline, attempt = time.monotonic() + (self._patience_s if patience_s is None else patience_s), 0
         while True:
             pause = min(_BACKOFF_S * 2**attempt, _LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0)
             attempt += 1

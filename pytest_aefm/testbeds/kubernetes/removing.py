@@ -15,6 +15,9 @@ __all__ = ["Leftover", "current", "find_leftovers", "held_by", "made_by", "remov
 
 _POLL_S = 0.2
 _AT_ONCE = 8
+_AWAY_S = 2.0
+"""How long to ask for the kinds of an API: one whose server is away would take all patience, each time."""
+
 _MADE_BY_OTHERS = ("endpoints", "endpointslices", "events")
 """Kinds whose objects carry the labels of what they belong to, and go with it."""
 
@@ -105,10 +108,19 @@ def _resources(connection: Connection, pool: Executor) -> Iterator[Resource]:
     """Yield every kind that can be listed and deleted, in the version that the server prefers."""
     groups = connection.get("/apis")["groups"]
 
-    def served(version: str) -> Sequence[dict[str, Any]]:
+    def asked(version: str) -> Sequence[dict[str, Any]]:
         root = "/apis" if "/" in version else "/api"
+        return connection.get(f"{root}/{version}", patience_s=_AWAY_S)["resources"] or ()
+
+    def served(version: str) -> Sequence[dict[str, Any]]:
         try:
-            return connection.get(f"{root}/{version}")["resources"] or ()
+            return asked(version)
+        except ApiError as error:
+            if error.status in (403, 404):
+                return ()
+        connection.get("/version")  # the cluster's own server is waited for
+        try:
+            return asked(version)
         except ApiError as error:
             if error.status in (403, 404, 503):  # an aggregated API whose server is away serves nothing of ours
                 return ()
