@@ -129,6 +129,7 @@ def test_what_is_gone_is_told(
     wait_until(lambda: dead_man.trouble)
     (told,) = dead_man.trouble
     assert re.match(message, told)
+    assert dead_man.has_lost(PATH)
     time.sleep(0.5)
     assert len(server.asked) == 1
     dead_man.close()
@@ -144,6 +145,7 @@ def test_what_cannot_be_kept_for_half_its_grace_is_told(server: Server, connecti
     wait_until(lambda: dead_man.trouble)
     assert "job j: not kept alive for 1 s: " in dead_man.trouble[0]
     assert "503: away" in dead_man.trouble[0]
+    assert not dead_man.has_lost(PATH)
     server.answer = (200, {"kind": "Job"})
     wait_until(lambda: not dead_man.trouble)
     dead_man.close()

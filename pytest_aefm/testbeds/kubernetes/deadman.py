@@ -72,6 +72,11 @@ class DeadMan:
                 if kept.final or now - kept.kept_mono_s > self._grace_s / 2
             ]
 
+    def has_lost(self, path: str) -> bool:
+        """Whether a Job that was kept is gone, or has failed: one that could not be kept for a while may live on."""
+        with self._lock:
+            return path in self._kept and self._kept[path].final
+
     def close(self) -> None:
         """Keep nothing any more; Jobs that are still there end after their grace."""
         self._stopped.set()

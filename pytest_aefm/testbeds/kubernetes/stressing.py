@@ -201,7 +201,7 @@ class PodStressors:
             return False
         pods = [one for one in fates if one.job == started.name]
         troubled = any(one.trouble for one in pods) or len(pods) != started.job.parallelism
-        return not troubled and not any(started.name in told for told in self._dead_man.trouble)
+        return not troubled and not self._dead_man.has_lost(started.path)
 
     def _begin(self, name: str, job: StressJob) -> bool:
         """Make a Job, or set the parallelism of one that runs; return whether anything is to be awaited."""
