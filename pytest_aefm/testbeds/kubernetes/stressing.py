@@ -275,9 +275,9 @@ class PodStressors:
 
     def _last_event(self, pod: str) -> str:
         """Return what was last said about a pod, empty where nobody says anything."""
-        query = {"fieldSelector": f"involvedObject.name={pod}"}
+        path, about = f"/api/v1/namespaces/{self._namespace}/events", f"involvedObject.name={pod}"
         try:
-            events = self._connection.get(f"/api/v1/namespaces/{self._namespace}/events", **query)["items"]
+            events = self._connection.get(path, fieldSelector=about)["items"]
         except ApiError:
             return ""
         told = max(events, key=lambda one: int(one["metadata"].get("resourceVersion", 0)), default=None)
