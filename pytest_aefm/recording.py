@@ -25,10 +25,10 @@ MESSAGE: Any = "aefm"
 """A phase of our own beside setup, call and teardown: the one channel that is live under xdist, too."""
 
 CLEANUP = pytest.StashKey[list[str]]()
+"""What could not be removed at the end, in the process that failed to."""
+
 KEPT = pytest.StashKey[list[str]]()
 """What was left on purpose, and how to remove it."""
-
-"""What could not be removed at the end, in the process that failed to."""
 
 
 @dataclass

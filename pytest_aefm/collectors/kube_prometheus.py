@@ -56,12 +56,12 @@ def workload_figures(series: Series, limit_cores: float | None, window: Window) 
         "bracketed": bool(cpu) and all(_brackets(one, window) for one in cpu),
     }
     used = [rate for one in cpu if (rate := counter_rate(one)) is not None]
-    if used:
+    if figures["bracketed"] and len(used) == len(cpu):  # of a part, or of another time, nothing follows
         figures["cpu_cores"] = round(sum(used), 5)
         if limit_cores:
             figures["cpu"] = round(sum(used) / limit_cores, 5)
-    if any(memory):
-        figures["memory_max_bytes"] = sum(max(value for _, value in one) for one in memory if one)
+    if memory and all(memory):
+        figures["memory_max_bytes"] = sum(max(value for _, value in one) for one in memory)
     periods, throttled = (_increase(series.get(name, ()), window) for name in (_PERIODS, _THROTTLED))
     if periods and throttled is not None:
         figures["throttled_share"] = round(throttled / periods, 4)
@@ -130,23 +130,26 @@ class KubePrometheusCollector:
     def _bracketing(
         self, client: PrometheusConnect, window: Window, pods: Mapping[str, str]
     ) -> tuple[dict[str, Series], float | None]:
-        """Return samples by workload, once they reach beyond the window or waiting has no end; and their interval."""
+        """Return samples by workload, once they reach beyond the window or waiting has no end; and their interval.
+
+        A workload of which a pod was not seen is left out: what its other pods did is not what it did.
+        """
         began = time.monotonic()
         while True:
-            series, gaps = self._raw(client, window, pods)
+            series, gaps, seen = self._raw(client, window, pods)
             interval_s = round(statistics.median(gaps), 3) if gaps else None
             cpu = [one for metrics in series.values() for one in metrics.get(_CPU, ())]
             patience_s = max(_SHORTEST_WAIT_S, min(_LONGEST_WAIT_S, 2.5 * (interval_s or 0.0)))
             waited_s = time.monotonic() - max(began, window.end_mono_s)
-            missing = set(pods.values()) - set(series)
+            missing = {pods[name] for name in pods.keys() - seen}
             if waited_s >= patience_s or (not missing and all(one[-1][0] >= window.end_wall_s for one in cpu)):
-                return series, interval_s
+                return {name: one for name, one in series.items() if name not in missing}, interval_s
             time.sleep(_LOOK_S)
 
     def _raw(
         self, client: PrometheusConnect, window: Window, pods: Mapping[str, str]
-    ) -> tuple[dict[str, Series], list[float]]:
-        """Return raw samples by workload and metric: an instant query of a range vector gives them as scraped."""
+    ) -> tuple[dict[str, Series], list[float], set[str]]:
+        """Return raw samples by workload and metric, and the pods seen: a range vector has them as scraped."""
         names = "|".join(_METRICS)
         matchers = f'__name__=~"{names}",namespace="{self.namespace}",container!="",container!="POD"'
         span_ms = round((window.duration_s + 2 * _MARGIN_S) * 1000)
@@ -163,12 +166,14 @@ class KubePrometheusCollector:
                 fullest[key] = samples
         found: dict[str, dict[str, list[Sequence[Sample]]]] = {}
         gaps: list[float] = []
+        seen: set[str] = set()
         for (metric, pod, _, _), samples in fullest.items():
             # What ended before the window is of a predecessor.
             if pod in pods and samples[-1][0] >= window.start_wall_s:
                 found.setdefault(pods[pod], {}).setdefault(metric, []).append(samples)
+                seen.add(pod)
                 gaps += [late[0] - early[0] for early, late in pairwise(samples)] if metric == _CPU else []
-        return dict(found), gaps
+        return dict(found), gaps, seen
 
 
 def _clock(client: PrometheusConnect) -> Clock:

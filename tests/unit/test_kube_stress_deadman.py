@@ -135,6 +135,21 @@ def test_what_is_gone_is_told(
     dead_man.close()
 
 
+def test_nothing_is_kept_on_a_cluster_that_is_lost(server: Server, connection: Connection) -> None:
+    """Another run has it by now: Jobs of ours are to end, and are not to be kept by mistake."""
+    lost: list[str] = []
+    dead_man = DeadMan(connection, every_s=0.1, lost=lambda: lost[0] if lost else None)
+    dead_man.keep(PATH, "u1")
+    wait_until(lambda: server.asked)
+    lost.append("run r2 took it over")
+    wait_until(lambda: dead_man.trouble)
+    number = len(server.asked)
+    time.sleep(0.5)
+    assert number == len(server.asked)
+    assert dead_man.trouble == ["job j: kept no more: run r2 took it over"]
+    dead_man.close()
+
+
 def test_what_cannot_be_kept_for_half_its_grace_is_told(server: Server, connection: Connection) -> None:
     """An API server that is away for a moment is no trouble; when it is back, all is well."""
     server.answer = (503, {"message": "away"})

@@ -43,6 +43,9 @@ def test_a_job_ends_by_itself_and_asks_for_what_it_may_use() -> None:
     spec, pod = body["spec"], body["spec"]["template"]["spec"]
     assert (spec["parallelism"], spec["backoffLimit"], spec["activeDeadlineSeconds"]) == (2, 0, 45)
     assert "completions" not in spec
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    never = {one["key"] for one in term["matchExpressions"] if one["operator"] == "DoesNotExist"}
+    assert "node-role.kubernetes.io/control-plane" in never
     assert (pod["restartPolicy"], pod["automountServiceAccountToken"], pod["priorityClassName"]) == (
         "Never",
         False,

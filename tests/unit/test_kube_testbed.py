@@ -17,7 +17,15 @@ from pytest_aefm.testbeds import Node
 from pytest_aefm.testbeds.kubernetes.application import wanted_app
 from pytest_aefm.testbeds.kubernetes.cluster import facts, named, not_ready, on_this_machine
 from pytest_aefm.testbeds.kubernetes.manifests import INFRA, UNDER_TEST, Manifest
-from pytest_aefm.testbeds.kubernetes.observing import PodMark, admission, pod_states, seen_events, service_facts, toll
+from pytest_aefm.testbeds.kubernetes.observing import (
+    PodMark,
+    admission,
+    disturbing,
+    pod_states,
+    seen_events,
+    service_facts,
+    toll,
+)
 from pytest_aefm.testbeds.kubernetes.refusing import refuse_case
 
 WINDOW = Window(1000.0, 50.0, 10.0)
@@ -89,9 +97,19 @@ def test_an_evicted_pod_counts_once(gone: bool) -> None:
 
 
 def test_infra_is_counted_by_itself() -> None:
-    """What is not under test does not violate the default SLO, and can be asked for."""
+    """What is not under test does not violate the default SLO, and can be asked for; alone it says nothing of that."""
     metrics, _ = toll(mark(pod("db-7d9-x", role=INFRA)), mark(pod("db-7d9-x", role=INFRA, restarts=1)))
-    assert metrics == {"restarts": 0.0, "restarts(db)": 1.0}
+    assert metrics == {"restarts(db)": 1.0}
+    with_geo, _ = toll(mark(pod(), pod("db-7d9-x", "u2", role=INFRA)), mark(pod()))
+    assert with_geo == {"restarts": 0.0, "restarts(geo)": 0.0, "restarts(db)": 1.0}
+
+
+def test_pods_that_disturb_are_seen_until_they_are_gone() -> None:
+    """Those on their way out, too; what has ended disturbs no more."""
+    here, leaving, ended = (pod(f"aefm-cpu-{name}", role="interference") for name in ("here", "leaving", "ended"))
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-22T20:00:00Z"
+    ended["status"]["phase"] = "Failed"
+    assert ("aefm-cpu-here", "aefm-cpu-leaving") == disturbing([pod(), here, leaving, ended])
 
 
 def test_pods_of_jobs_are_none_of_the_application() -> None:
@@ -203,10 +221,14 @@ def test_figures_of_a_workload_are_sums_of_its_containers() -> None:
 
 
 def test_figures_that_do_not_reach_beyond_the_window_say_so() -> None:
-    """And what has one sample only has no rate; without a limit there is no share of it."""
+    """And give no figure that an SLO could pass on: nor does one sample, or one container of two."""
     short = workload_figures({"container_cpu_usage_seconds_total": [samples(0.0, 0.2, 0.4)]}, None, WINDOW)
     assert (short["bracketed"], short["samples"]) == (False, 3)
-    assert "cpu" not in short
+    assert not {"cpu", "cpu_cores"} & set(short)
+    whole = samples(*(0.2 * i for i in range(8)))
+    assert workload_figures({"container_cpu_usage_seconds_total": [whole]}, None, WINDOW)["cpu_cores"] == 0.1
+    partly = workload_figures({"container_cpu_usage_seconds_total": [whole, samples(0.0)]}, 1.0, WINDOW)
+    assert "cpu_cores" not in partly
     assert "cpu_cores" not in workload_figures({"container_cpu_usage_seconds_total": [samples(0.0)]}, 1.0, WINDOW)
 
 

@@ -59,12 +59,16 @@ def clean(
 
 
 def _owners(connection: Connection, namespace: str | None) -> list[Owner]:
-    """Return who holds a Lease anywhere; of a namespace's account only that namespace's can be known."""
+    """Return who holds a Lease anywhere; of a namespace's account only that namespace's can be known.
+
+    Raises:
+        ApiError: they may not be listed, or a namespace's account finds none there: then nobody knows who lives.
+    """
     try:
         return owners(connection)
     except ApiError as error:
-        if error.status == 403 and namespace is not None:
-            return owners(connection, namespace)
+        if error.status == 403 and namespace is not None and (found := owners(connection, namespace)):
+            return found
         if error.status == 403:
-            error.args = (f"{error}; name a namespace with --namespace",)
+            error.args = (f"{error}; who lives is not known: name the namespace of the run and of its Lease",)
         raise

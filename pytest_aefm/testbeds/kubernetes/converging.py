@@ -125,10 +125,14 @@ class DeployedApp:
         return True
 
     def _everything(self) -> list[Leftover]:
-        """Return all that the run made but its namespace, also what a deployment made before it failed."""
+        """Return all of the application that the run made, also what a deployment made before it failed.
+
+        Its namespace, and what disturbs or drives it, are not of it.
+        """
         inside = find_leftovers(self._connection, self._run, self._namespace)
         anywhere = find_leftovers(self._connection, self._run)
-        return inside + [one for one in anywhere if not one.resource.namespaced and one.resource.kind != "Namespace"]
+        found = inside + [one for one in anywhere if not one.resource.namespaced and one.resource.kind != "Namespace"]
+        return [one for one in found if one.role not in ("interference", "load")]
 
     def _remove(self, leftovers: Iterable[Leftover]) -> None:
         problems = remove(self._connection, leftovers, deadline_s=self._deadline_s)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +34,20 @@ class _Kept:
 
 
 class DeadMan:
-    """Keeps Jobs alive from a thread of its own, ``grace_s`` seconds ahead, each ``every_s`` seconds."""
+    """Keeps Jobs alive from a thread of its own, ``grace_s`` seconds ahead, each ``every_s`` seconds.
 
-    def __init__(self, connection: Connection, *, grace_s: float = GRACE_S, every_s: float = 10.0) -> None:
-        self._connection, self._grace_s, self._every_s = connection, grace_s, every_s
+    ``lost`` says why the cluster is not ours any more, None while it is: then nothing is kept.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        grace_s: float = GRACE_S,
+        every_s: float = 10.0,
+        lost: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._connection, self._grace_s, self._every_s, self._lost = connection, grace_s, every_s, lost
         self._lock, self._wake, self._stopped = threading.Lock(), threading.Event(), threading.Event()
         self._kept: dict[str, _Kept] = {}
         self._fresh: set[str] = set()
@@ -103,6 +114,9 @@ class DeadMan:
         with self._lock:
             kept = self._kept.get(path)
         if kept is None or kept.final or self._stopped.is_set():
+            return
+        if (lost := self._lost()) is not None:  # the cluster is another run's by now, which is not to be disturbed
+            kept.failure, kept.final = f"kept no more: {lost}", True
             return
         began = time.monotonic()
         seconds = math.ceil(began - kept.since_mono_s + self._grace_s)

@@ -48,6 +48,9 @@ def interfere(
         raise ConfigurationError("interference", "nothing is asked for", None, "such as --cpu 2")
     if options.stress_image is None:
         raise ConfigurationError("interference", "the image of its pods is not known", None, "name it with --image")
+    if options.namespace is not None and not options.allow_shared:
+        what = "a namespace that is given does not keep other runs off the nodes"
+        raise ConfigurationError("interference", what, None, "--allow-shared says that this is known")
     run = f"interfere-{secrets.token_hex(4)}"
     with _signals(), reach(options) as connection:
         turn = Turn(connection, options, run)
@@ -77,7 +80,7 @@ def _disturb(
     tell: Tell,
 ) -> tuple[Dose, ...]:
     chosen = tuple(nodes) or named(cluster_nodes(connection), TESTBED)
-    namespace, dead_man = options.namespace or f"aefm-{run}", DeadMan(connection)
+    namespace, dead_man = options.namespace or f"aefm-{run}", DeadMan(connection, lost=lambda: turn.lost)
     assert options.stress_image is not None, "checked"
     stressors = PodStressors(
         connection,

@@ -14,7 +14,7 @@ from pytest_aefm.testbeds.kubernetes.cluster import on_this_machine, unready
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest
-from pytest_aefm.testbeds.kubernetes.observing import PodMark, admission, pod_states, seen_events, toll
+from pytest_aefm.testbeds.kubernetes.observing import PodMark, admission, disturbing, pod_states, seen_events, toll
 from pytest_aefm.testbeds.local_counters import CpuTicks, read_steal
 from pytest_aefm.testbeds.local_marks import steal_check
 
@@ -62,7 +62,7 @@ def read_pods(connection: Connection, namespace: str, run: str) -> PodMark:
     """
     wall_s, mono_s = time.time(), time.monotonic()
     listed = connection.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{RUN_LABEL}={run}")
-    return PodMark(wall_s, mono_s, pod_states(listed["items"]))
+    return PodMark(wall_s, mono_s, pod_states(listed["items"]), disturbing(listed["items"]))
 
 
 def take_mark(scene: Scene, stressors: Any) -> Mark:
@@ -125,6 +125,9 @@ def _checks(scene: Scene, before: Mark, after: Mark, window: Window, lost: str |
     }
     wrong = unready(scene.connection, sorted(used))
     yield CheckResult("nodes", not wrong, message="; ".join(wrong) or f"{len(used)} are Ready")
+    if not (before.stress and before.stress.pods) and (unasked := {*before.pods.disturbing, *after.pods.disturbing}):
+        message = f"pods that nobody asked for disturbed the services: {', '.join(sorted(unasked))}"
+        yield CheckResult("no interference", False, message=message)
     if lost is not None:
         yield CheckResult("cluster of its own", False, message=f"the lease of {scene.connection.name} is lost: {lost}")
     yield from admission(scene.manifests, after.pods)
@@ -133,7 +136,7 @@ def _checks(scene: Scene, before: Mark, after: Mark, window: Window, lost: str |
 def _events(scene: Scene, services: Iterable[str], window: Window) -> tuple[list[str], list[str]]:
     """Return what events of the run and of its nodes say, and which of them may not be read."""
     names = [node.name for node in scene.nodes]
-    wanted: tuple[tuple[str, dict[str, str], list[str]], ...] = (
+    wanted: tuple[tuple[str, dict[str, Any], list[str]], ...] = (
         (f"/api/v1/namespaces/{scene.namespace}/events", {}, [*services]),
         ("/api/v1/namespaces/default/events", {"fieldSelector": "involvedObject.kind=Node"}, names),
     )

@@ -10,7 +10,17 @@ from typing import Any
 from pytest_aefm.model import CheckResult, Window
 from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL, UNDER_TEST, Manifest
 
-__all__ = ["ContainerState", "PodMark", "PodState", "admission", "pod_states", "seen_events", "service_facts", "toll"]
+__all__ = [
+    "ContainerState",
+    "PodMark",
+    "PodState",
+    "admission",
+    "disturbing",
+    "pod_states",
+    "seen_events",
+    "service_facts",
+    "toll",
+]
 
 Json = dict[str, Any]
 
@@ -67,11 +77,12 @@ class PodState:
 
 @dataclass(frozen=True, slots=True)
 class PodMark:
-    """The pods of a run by uid at one moment."""
+    """The pods of a run by uid at one moment; ``disturbing`` are the names of those that disturb."""
 
     wall_s: float
     mono_s: float
     pods: Mapping[str, PodState]
+    disturbing: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -89,6 +100,16 @@ def pod_states(items: Iterable[Json]) -> dict[str, PodState]:
         for item in items
         if "deletionTimestamp" not in item["metadata"] and _owner(item).get("kind") != "Job"
     }
+
+
+def disturbing(items: Iterable[Json]) -> tuple[str, ...]:
+    """Return the names of pods that disturb, also of those on their way out: they do until they are gone."""
+    return tuple(
+        item["metadata"]["name"]
+        for item in items
+        if (item["metadata"].get("labels") or {}).get(ROLE_LABEL) == "interference"
+        and (item.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+    )
 
 
 def workload_of(pod: Json) -> str:
@@ -164,7 +185,9 @@ def toll(before: PodMark, after: PodMark) -> tuple[dict[str, float], dict[str, J
         }
         for name, one in sorted(counted.items())
     }
-    return {"restarts": float(sum(under_test)), **metrics}, services
+    if under_test:  # where no pod is seen nothing is known: an operator's pods may not carry the run's label
+        metrics["restarts"] = float(sum(under_test))
+    return metrics, services
 
 
 def _count_lost(count: _Toll, first: PodState, last: PodState | None) -> None:

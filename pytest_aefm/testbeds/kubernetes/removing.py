@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
+from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
 
 __all__ = ["Leftover", "current", "find_leftovers", "held_by", "made_by", "remove"]
 
@@ -31,6 +32,7 @@ class Leftover:
     namespace: str | None
     name: str
     uid: str
+    role: str = ""
 
     @property
     def path(self) -> str:
@@ -139,8 +141,9 @@ def _owned(item: dict[str, Any]) -> bool:
 
 
 def _leftover(resource: Resource, metadata: dict[str, Any]) -> Leftover:
-    run = metadata["labels"][RUN_LABEL]
-    return Leftover(run, resource, metadata.get("namespace"), metadata["name"], metadata["uid"])
+    labels = metadata["labels"]
+    place = (resource, metadata.get("namespace"), metadata["name"], metadata["uid"])
+    return Leftover(labels[RUN_LABEL], *place, role=labels.get(ROLE_LABEL, ""))
 
 
 def current(connection: Connection, item: Leftover) -> dict[str, Any] | None:

@@ -12,14 +12,13 @@ from pytest_aefm.testbeds.kubernetes.cluster import not_ready
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
-from pytest_aefm.testbeds.kubernetes.stress_pods import ROLE, demand
+from pytest_aefm.testbeds.kubernetes.stress_pods import CONTROL_PLANE, ROLE, demand
 
 __all__ = ["foreign_pods", "misfit", "refuse_nodes"]
 
 EVICTION_BYTES = 100 * 2**20
 """What the kubelet keeps available by default: it evicts pods when less is left."""
 
-_CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 _ENDED = ("Succeeded", "Failed")
 _OTHERS = "--aefm-allow-shared"
 
@@ -42,35 +41,46 @@ def refuse_nodes(
     Raises:
         InterferenceError: says which node, and why.
     """
-    try:
-        found = {item["metadata"]["name"]: item for item in connection.get("/api/v1/nodes")["items"]}
-        pods = {
-            name: connection.get("/api/v1/pods", fieldSelector=f"spec.nodeName={name}")["items"]
-            for name in nodes
-            if name in found
-        }
-    except ApiError as error:
-        if error.status not in (401, 403):
-            raise
-        if allow_shared:
-            return
-        what = f"nodes and their pods may not be read, so that nobody knows who else runs there: {error.what}"
-        raise InterferenceError("interference", what, None, f"{_OTHERS} goes without") from error
+    listed = _read(connection, "/api/v1/nodes", allow_shared)
+    if listed is None:
+        return
+    found = {item["metadata"]["name"]: item for item in listed}
     for name in nodes:
         subject = f"interference on node {name!r}"
         if name not in found:
             hint = did_you_mean(name, found) or f"there are: {', '.join(sorted(found))}"
             raise InterferenceError(subject, f"not in {connection.name}", None, hint)
-        if any(label in (found[name]["metadata"].get("labels") or {}) for label in _CONTROL_PLANE):
+        if any(label in (found[name]["metadata"].get("labels") or {}) for label in CONTROL_PLANE):
             raise InterferenceError(subject, "it is of the control plane, which is never disturbed", "another node")
         if (trouble := not_ready(found[name])) != []:
             raise InterferenceError(subject, trouble[0], "a node that is Ready")
-        others = list(foreign_pods(pods[name], namespace, run))
+        pods = _read(connection, "/api/v1/pods", allow_shared, fieldSelector=f"spec.nodeName={name}")
+        if pods is None:
+            continue
+        others = list(foreign_pods(pods, namespace, run))
         if others and not allow_shared:
             shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
             raise InterferenceError(subject, f"pods of others run there: {shown}", None, f"{_OTHERS} disturbs them")
-        if (told := misfit(specs, found[name], pods[name], run)) != "":
+        if (told := misfit(specs, found[name], pods, run)) != "":
             raise InterferenceError(subject, told, None, "lower its level, its cpu_size or its mem_size")
+
+
+def _read(connection: Connection, path: str, allow_shared: bool, **query: Any) -> list[Json] | None:
+    """Return a list's items; None where they may not be read, and ``allow_shared`` goes without.
+
+    Raises:
+        InterferenceError: they may not be read, and without them nobody knows who else runs there.
+    """
+    try:
+        items: list[Json] = connection.get(path, **query)["items"]
+    except ApiError as error:
+        if error.status not in (401, 403):
+            raise
+        if allow_shared:
+            return None
+        what = f"nodes and their pods may not be read, so that nobody knows who else runs there: {error.what}"
+        raise InterferenceError("interference", what, None, f"{_OTHERS} goes without") from error
+    return items
 
 
 def foreign_pods(pods: Iterable[Json], namespace: str, run: str) -> Iterator[str]:

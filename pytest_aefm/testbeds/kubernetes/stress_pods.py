@@ -22,6 +22,7 @@ from pytest_aefm.testbeds.kubernetes.stress_sampler import SCRIPT
 
 __all__ = [
     "BACKSTOP_S",
+    "CONTROL_PLANE",
     "NETWORK_PORT",
     "ROLE",
     "StressJob",
@@ -37,10 +38,12 @@ BACKSTOP_S = 4 * 3600.0
 
 NETWORK_PORT = 5201
 ROLE = "interference"
+CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
+"""Labels of nodes that are never disturbed."""
 
 _CONTAINER = "stressor"
 _USER = 65532
-_GRACE_S = 2
+_GRACE_S, _ENDED_S = 2, 120
 _PROGRAMS = {name: Path(name) for name in ("stress-ng", "iperf3")}
 
 
@@ -88,6 +91,7 @@ class StressJob:
             "parallelism": self.parallelism,
             "backoffLimit": 0,
             "activeDeadlineSeconds": round(GRACE_S),
+            "ttlSecondsAfterFinished": _ENDED_S,
             "template": {
                 "metadata": {
                     "labels": {**labels, "sidecar.istio.io/inject": "false"},
@@ -123,7 +127,8 @@ class StressJob:
             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
         }
         here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [self.node]}
-        required = {"nodeSelectorTerms": [{"matchExpressions": [here]}]}
+        never = [{"key": label, "operator": "DoesNotExist"} for label in CONTROL_PLANE]
+        required = {"nodeSelectorTerms": [{"matchExpressions": [here, *never]}]}
         pod: dict[str, Any] = {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -33,10 +34,7 @@ from pytest_aefm.testbeds.local_counters import place
 from pytest_aefm.testbeds.machine import plan_cores
 from pytest_aefm.testbeds.settling import Settling
 
-__all__ = ["KEPT", "KubernetesTestbed"]
-
-KEPT = "kept"
-"""The run of an application that outlives its session: the next one that keeps goes on with it."""
+__all__ = ["KubernetesTestbed", "kept_run"]
 
 _NICE = 10
 _REMOVE_S = 120.0
@@ -54,11 +52,11 @@ class KubernetesTestbed:
     def __init__(
         self, options: ClusterOptions, run: str, run_dir: Path, cache_dir: Path, *, ready_timeout_s: float = 300.0
     ) -> None:
-        self._options, self._run = options, KEPT if options.keep else run
+        self._options, self._run = options, kept_run(options) if options.keep else run
         self._run_dir, self._cache_dir = run_dir, cache_dir
         self._connection = reach(options)
         self._turn = Turn(self._connection, options, self._run)
-        self._dead_man = DeadMan(self._connection)
+        self._dead_man = DeadMan(self._connection, lost=lambda: self._turn.lost)
         self._place = Place(
             self._connection,
             self._dead_man,
@@ -245,7 +243,8 @@ class KubernetesTestbed:
             problems += attempt(self._remove_all)
         if kept and stage is not None:
             context = f" --context {self._options.context}" if self._options.context else ""
-            where, how = f"namespace {stage.namespace} of {self._connection.name}", f"aefm clean{context} --run {KEPT}"
+            where = f"namespace {stage.namespace} of {self._connection.name}"
+            how = f"aefm clean{context} --run {self._run}"
             self.kept = (f"app {stage.name!r} is kept in {where}; a run without --aefm-keep removes it, or: {how}",)
         problems += attempt(lambda: self._turn.release(unfinished=bool(kept or problems)))
         problems += attempt(self._connection.close)
@@ -264,8 +263,8 @@ class KubernetesTestbed:
         stage = self._stage
         if stage is None or (stage.name, stage.namespace) != (app.name, namespace):
             stage = self._change_stage(app.name, namespace)
-        if stage.plan(app):
-            self._examine(app, stage)
+        stage.plan(app)
+        self._examine(app, stage)
         if stage.converge():
             self._generation += 1
         return stage
@@ -274,8 +273,9 @@ class KubernetesTestbed:
         """Make room: the application before goes, and what an earlier session kept of another one."""
         self.vacate()
         if self._options.keep:
-            old = made_by(self._connection, KEPT, self._options.namespace)
-            others = [item for item in old if namespace not in (item.name, item.namespace)]
+            old = made_by(self._connection, self._run, self._options.namespace)
+            placed = [item for item in old if item.namespace or item.resource.kind == "Namespace"]
+            others = [item for item in placed if namespace not in (item.name, item.namespace)]
             if problems := remove(self._connection, others, deadline_s=_REMOVE_S):
                 raise DeploymentError(f"app {app!r}", f"what was kept cannot be removed: {'; '.join(problems)}")
         self._stage, self._touched = Stage(self._place, app, namespace), True
@@ -357,13 +357,20 @@ class KubernetesTestbed:
         """Fail at once where the same state failed before: it would cost its deadline again, for each case."""
         first = self._failures.get(key)
         if first is not None:
-            raise type(first)(first.subject, f"failed before and is not tried again: {first.what.splitlines()[0]}")
+            what = f"failed before and is not tried again: {first.what.splitlines()[0]}"
+            raise type(first)(first.subject, what, None, first.hint)
 
     def _failed(self, key: str, error: AefmError) -> AefmError:
         """Remember an error, unless it was nobody's answering: that may have passed."""
-        if not (isinstance(error, ApiError) and error.status == 0):
+        causes = [one for one in (error, error.__cause__) if isinstance(one, ApiError)]
+        if not any(one.status == 0 for one in causes):
             self._failures[key] = error
         return error
+
+
+def kept_run(options: ClusterOptions) -> str:
+    """Return the run of an application that outlives its session: the next one with the same Lease goes on with it."""
+    return f"kept-{hashlib.sha256(options.lease_home.encode()).hexdigest()[:8]}"
 
 
 def _told(node: Node) -> dict[str, Any]:
