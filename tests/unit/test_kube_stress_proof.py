@@ -137,7 +137,14 @@ def test_traffic_is_payload() -> None:
     assert dose.message.startswith("network (between nodes): 100% of the dose was delivered: 0.1 of 0.1 Gbit/s")
     assert dose.ok
     assert idle(client, read_log("\n".join(rows[:2]))) == ""
-    assert "did not" not in idle(client, read_log(rows[0])) == "its streams have just begun"
+    assert idle(client, read_log(rows[0])) == "it has just begun"
+
+
+def test_children_of_a_moment_are_no_workers() -> None:
+    """What stress-ng starts and ends while it begins does not pass for its workers."""
+    stressor = job(CPU).stressor
+    assert idle(stressor, read_log("\n".join([line(1, 0.1, pid=8), line(1.5, 0.1, pid=9)]))) != ""
+    assert idle(stressor, read_log("\n".join([line(1, 0.1, pid=9), line(1.5, 0.6, pid=9)]))) == ""
 
 
 def test_pressure_is_per_node_and_absent_where_unknown() -> None:
