@@ -22,7 +22,8 @@ demo: setup ## Run the experiments of the hotel's search on this machine.
 	$(PYTEST) experiments/ -k search
 
 test: setup ## Run the tests that need nothing but this machine.
-	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) $(TESTS)
+	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) -n 2 tests/unit tests/plugin
+	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) tests/docs tests/local tests/native
 
 test-cluster: setup ## Run the tests on a Kubernetes cluster; AEFM_TEST_CLUSTER names the program that starts one.
 	@test -n "$(AEFM_TEST_CLUSTER)" || { echo "AEFM_TEST_CLUSTER is not set: expected a program that starts a cluster, see tests/cluster/conftest.py" >&2; exit 2; }
@@ -52,6 +53,7 @@ bars: setup ## Measure what the project promises, and run the tests ten times in
 	  echo "===== tests, run $$turn of 10: $$how"; \
 	  build/environments/neighbours/bin/python -m pytest $(TESTS) $$how || exit 1; \
 	done
+	@[ -z "$$AEFM_TEST_CLUSTER" ] || AEFM_BARS=1 $(PYTEST) tests/cluster
 
 lint: setup ## Check style, types and the direction of imports.
 	.venv/bin/ruff check
