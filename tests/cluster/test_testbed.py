@@ -42,7 +42,7 @@ def test_an_experiment_runs(project: Project, connection: Connection) -> None:
     (pod,) = environment["services"]["back"]["pods"]
     assert pod["node"] == testbed_node
     assert "sha256:" in pod["containers"]["service"]["image_id"]
-    assert pod["containers"]["service"]["limits"] == {"cpu": "200m", "memory": "128Mi"}
+    assert pod["containers"]["service"]["limits"] == {"cpu": "200m", "memory": str(128 * 2**20)}
     assert disturbed["metrics"]["restarts"] == disturbed["metrics"]["restarts(back)"] == 0
     (dose,) = disturbed["doses"]
     assert dose["ok"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_aefm.errors import DeploymentError
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
-from pytest_aefm.testbeds.kubernetes.owners import Owner, free, living, owners
+from pytest_aefm.testbeds.kubernetes.owners import Owner, free, lease_path, living, owners
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, find_leftovers, remove
 
 __all__ = ["Cleaned", "clean"]
@@ -62,13 +62,22 @@ def _owners(connection: Connection, namespace: str | None) -> list[Owner]:
     """Return who holds a Lease anywhere; of a namespace's account only that namespace's can be known.
 
     Raises:
-        ApiError: they may not be listed, or a namespace's account finds none there: then nobody knows who lives.
+        ApiError: they may not be listed, or no Lease lies in the namespace: then nobody knows who lives.
     """
     try:
         return owners(connection)
     except ApiError as error:
-        if error.status == 403 and namespace is not None and (found := owners(connection, namespace)):
-            return found
-        if error.status == 403:
-            error.args = (f"{error}; who lives is not known: name the namespace of the run and of its Lease",)
-        raise
+        if error.status != 403:
+            raise
+        if namespace is None:
+            error.args = (f"{error}; name a namespace with --namespace",)
+            raise
+        try:
+            connection.get(lease_path(namespace))
+        except ApiError as absent:
+            if absent.status != 404:
+                raise
+            told = f"{error}; no Lease lies in {namespace!r}: whoever lives there holds one elsewhere"
+            error.args = (told,)
+            raise error from None
+    return owners(connection, namespace)
