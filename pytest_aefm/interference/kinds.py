@@ -18,6 +18,7 @@ __all__ = [
     "RESERVE_BYTES",
     "Host",
     "Stressor",
+    "asked_for",
     "bits_per_s",
     "check",
     "filling_s",
@@ -84,6 +85,11 @@ class Stressor:
     def name(self) -> str:
         """Its name in logs and messages, such as ``cpu-1`` or ``network-client``: that of its pod, if it has one."""
         return self.place or f"{self.spec.kind}-{self.part or self.index + 1}"
+
+
+def asked_for(specs: Iterable[InterferenceSpec]) -> tuple[InterferenceSpec, ...]:
+    """Return those that disturb: a level of 0 asks for nothing."""
+    return tuple(spec for spec in specs if spec.count)
 
 
 def check(spec: InterferenceSpec, cache_bytes: int | None = None, *, quota: bool = False) -> None:

@@ -5,6 +5,7 @@ What has not changed costs nothing; only ``kubernetes`` talks to an API server.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any, Protocol
 
 from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.load import Driver, LoadRun
-from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
+from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window, as_json
 
-__all__ = ["Cluster", "Deployment", "Lease", "Node", "Testbed"]
+__all__ = ["Cluster", "Deployment", "Lease", "Node", "Testbed", "state_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class Deployment:
     description: str = ""
     generation: int = 1
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def state_key(what: str, state: Any) -> str:
+    """Return what tells a wanted state from any other: to remember what became of it."""
+    return f"{what} {json.dumps(as_json(state), sort_keys=True)}"
 
 
 class Lease(Protocol):

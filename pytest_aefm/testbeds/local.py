@@ -7,7 +7,6 @@ at nice 10; services and stressors have the rest. One supervisor owns every proc
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,13 @@ from pytest_aefm.apps import App, find_app
 from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.collectors.prometheus import PrometheusCollector
 from pytest_aefm.errors import AefmError, ConfigurationError, DeploymentError, InterferenceError
-from pytest_aefm.interference import Host, Tool, find_iperf3, find_stress_ng, plan, program_of
+from pytest_aefm.interference import Host, Tool, asked_for, find_iperf3, find_stress_ng, plan, program_of
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.mesh.calibrate import Calibration, calibrate
 from pytest_aefm.mesh.topology import load_topology
 from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window, as_json
 from pytest_aefm.supervisor import Supervisor, SupervisorError, descendants
-from pytest_aefm.testbeds import Deployment
+from pytest_aefm.testbeds import Deployment, state_key
 from pytest_aefm.testbeds.local_app import DeployPlan, LocalApp, PortTakenError, deploy, free_ports
 from pytest_aefm.testbeds.local_counters import place, read_process
 from pytest_aefm.testbeds.local_doses import filling_s, refusals
@@ -125,7 +124,7 @@ class LocalTestbed:
                 raise ConfigurationError(subject, what, "1: it runs one process per service")
         for _, error in refusals(case.interference, self._stressors.held_bytes if self._stressors else 0):
             raise error
-        for spec in _active(case.interference):
+        for spec in asked_for(case.interference):
             self._tool(program_of(spec))
 
     def ensure_app(self, app: AppSpec) -> Deployment:
@@ -134,7 +133,7 @@ class LocalTestbed:
         Raises:
             DeploymentError: it did not come up, now or earlier.
         """
-        self._refuse_failed(_key("app", app))
+        self._refuse_failed(state_key("app", app))
         if self._app is None or self._spec != app or self._app.dead():
             self._deploy(app)
         return self._deployment()
@@ -145,12 +144,12 @@ class LocalTestbed:
         Raises:
             InterferenceError: it did not start in time, now or earlier.
         """
-        key = _key("interference", specs)
+        key = state_key("interference", specs)
         self._refuse_failed(key)
         supervisor = self.supervisor
         if self._stressors is None:
             self._stressors = Stressors(supervisor, self._run_dir / "interference", self._cores.services)
-        active = _active(specs)
+        active = asked_for(specs)
         try:
             wanted = plan(active, self._host(active), BACKSTOP_S)
             self._stressors.converge(wanted, filling_s(active))
@@ -204,11 +203,7 @@ class LocalTestbed:
 
     def observe(self, before: Mark, after: Mark, window: Window) -> Observations:
         """Return what two marks say of a window; see :class:`pytest_aefm.testbeds.Testbed`."""
-        facts = {
-            "generation": self._generation,
-            "baseline_p50_ms": _rounded(self._settling.baselines_ms.get(self._environment())),
-            "probe_p50_ms": _rounded(self._settling.probe_ms),
-        }
+        facts = {"generation": self._generation, **self._settling.facts(self._environment())}
         return observations(before, after, window, self._cores, facts)
 
     def collectors(self) -> Sequence[Collector]:
@@ -275,7 +270,7 @@ class LocalTestbed:
         try:
             self._replace_app(app)
         except (DeploymentError, SupervisorError, OSError) as error:
-            raise self._failed(_key("app", app), error, DeploymentError, f"app {app.name!r}") from error
+            raise self._failed(state_key("app", app), error, DeploymentError, f"app {app.name!r}") from error
 
     def _replace_app(self, app: AppSpec) -> None:
         """Deploy on the same ports as before, as far as they are free: Prometheus goes on scraping at once."""
@@ -339,7 +334,7 @@ class LocalTestbed:
         return Host(programs, self._network_port, self._cache_bytes)
 
     def _environment(self) -> str:
-        return _key("environment", (self._spec, self._interference))
+        return state_key("environment", (self._spec, self._interference))
 
     def _refuse_failed(self, key: str) -> None:
         """Fail at once where the same state failed before: it would cost its deadline again, for each case."""
@@ -356,15 +351,3 @@ class LocalTestbed:
 def _find(app: AppSpec) -> App:
     """Return the application: of the user's own topology file, or one that comes along."""
     return App(app.name, Path(app.topology), "") if app.topology else find_app(app.name)
-
-
-def _active(specs: Sequence[InterferenceSpec]) -> tuple[InterferenceSpec, ...]:
-    return tuple(spec for spec in specs if spec.count)
-
-
-def _key(what: str, state: Any) -> str:
-    return f"{what} {json.dumps(as_json(state), sort_keys=True)}"
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

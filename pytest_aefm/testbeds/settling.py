@@ -51,6 +51,11 @@ class Settling:
         self.baselines_ms: dict[str, float] = {}
         self.probe_ms: float | None = None
 
+    def facts(self, environment: str) -> dict[str, float | None]:
+        """Return for the report what an environment's first probes took, and the last ones; None before there were."""
+        found = {"baseline_p50_ms": self.baselines_ms.get(environment), "probe_p50_ms": self.probe_ms}
+        return {name: None if value is None else round(value, 3) for name, value in found.items()}
+
     def wait(self, app: Probed, environment: str) -> str | None:
         """Wait until all is quiet; return None, or what was last seen if a service has ended or time is up."""
         deadline = time.monotonic() + self._wait_s

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from pytest_aefm.errors import AefmError, ConfigurationError, InterferenceError
+from pytest_aefm.interference import asked_for
 from pytest_aefm.model import Dose, InterferenceSpec, Window
 from pytest_aefm.options import ClusterOptions
 from pytest_aefm.testbeds.kubernetes.applying import ensure_namespace
@@ -43,7 +44,7 @@ def interfere(
         InterferenceError: a node must not be disturbed, it did not start, or it ended early.
         DeploymentError: another run uses the cluster; names it. Or something cannot be removed.
     """
-    active = [spec for spec in specs if spec.count]
+    active = asked_for(specs)
     if not active:
         raise ConfigurationError("interference", "nothing is asked for", None, "such as --cpu 2")
     if options.stress_image is None:

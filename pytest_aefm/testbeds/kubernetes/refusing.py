@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_aefm.errors import ConfigurationError, DeploymentError
+from pytest_aefm.interference import asked_for
 from pytest_aefm.model import AppSpec, Case
 from pytest_aefm.options import ClusterOptions
 from pytest_aefm.testbeds.kubernetes.connection import Connection
@@ -22,7 +23,7 @@ def refuse_case(case: Case, options: ClusterOptions) -> None:
     Raises:
         ConfigurationError: an image is not known, or an SLO asks for what is not collected.
     """
-    active = [spec for spec in case.interference if spec.count]
+    active = asked_for(case.interference)
     if active and options.stress_image is None:
         what, hint = "the image of its pods is not known", "name it with --aefm-stress-image"
         raise ConfigurationError(f"interference {active[0].kind!r}", what, None, hint)

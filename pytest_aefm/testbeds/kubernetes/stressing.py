@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_aefm.errors import AefmError, ConfigurationError, InterferenceError
-from pytest_aefm.interference import Stressor, check, filling_s
+from pytest_aefm.interference import Stressor, asked_for, check, filling_s
 from pytest_aefm.model import Dose, InterferenceSpec, Window
 from pytest_aefm.testbeds.kubernetes.applying import MANAGER
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
@@ -146,7 +146,7 @@ class PodStressors:
         """Return those that ask for something, if each of them can be made by pods."""
         for spec in specs:
             check(spec, quota=True)
-        active = tuple(spec for spec in specs if spec.count)
+        active = asked_for(specs)
         if active and not self._nodes:
             hint = "give role testbed to a node of the experiment, or label one aefm.dev/testbed=true"
             raise ConfigurationError("interference", "no node to disturb", None, hint)

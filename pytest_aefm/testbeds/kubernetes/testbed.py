@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -13,12 +12,13 @@ from typing import Any
 
 from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.errors import AefmError, DeploymentError
+from pytest_aefm.interference import asked_for
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.mesh.calibrate import calibrate
-from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window, as_json
+from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
 from pytest_aefm.options import ClusterOptions
 from pytest_aefm.supervisor import Supervisor
-from pytest_aefm.testbeds import Deployment, Node
+from pytest_aefm.testbeds import Deployment, Node, state_key
 from pytest_aefm.testbeds.kubernetes.application import default_namespace
 from pytest_aefm.testbeds.kubernetes.cluster import INFRA, LOAD, TESTBED, named, on_this_machine
 from pytest_aefm.testbeds.kubernetes.connection import ApiError
@@ -112,7 +112,7 @@ class KubernetesTestbed:
             ConfigurationError: an image is not known, or an SLO asks for what is not collected here.
         """
         refuse_case(case, self._options)
-        self._disturbs = self._disturbs or bool(_active(case.interference))
+        self._disturbs = self._disturbs or bool(asked_for(case.interference))
 
     def ensure_app(self, app: AppSpec) -> Deployment:
         """Converge to a healthy deployment; see :class:`pytest_aefm.testbeds.Testbed`.
@@ -120,7 +120,7 @@ class KubernetesTestbed:
         Raises:
             DeploymentError: it did not come up, now or earlier; the cluster is another's, or not fit.
         """
-        key = _key("app", app)
+        key = state_key("app", app)
         self._refuse_failed(key)
         self._turn.require()
         try:
@@ -134,10 +134,10 @@ class KubernetesTestbed:
         Raises:
             InterferenceError: it did not start in time, does not fit, or there is no node for it.
         """
-        stage, active = self._deployed_stage(), _active(specs)
+        stage, active = self._deployed_stage(), asked_for(specs)
         if not active and stage.stressors is None:
             return
-        key = _key("interference", (stage.spec, active))
+        key = state_key("interference", (stage.spec, active))
         self._refuse_failed(key)
         self._turn.require()
         try:
@@ -287,7 +287,7 @@ class KubernetesTestbed:
         Raises:
             DeploymentError: something there is bad.
         """
-        if (key := _key("cluster", app)) in self._examined:
+        if (key := state_key("cluster", app)) in self._examined:
             return
         there = read_pods(self._connection, stage.namespace, self._run).pods
         needs = Needs(
@@ -316,11 +316,9 @@ class KubernetesTestbed:
         )
 
     def _scene(self, stage: Stage) -> Scene:
-        environment = self._environment()
         facts = {
             "generation": self._generation,
-            "baseline_p50_ms": _rounded(self._settling.baselines_ms.get(environment)),
-            "probe_p50_ms": _rounded(self._settling.probe_ms),
+            **self._settling.facts(self._environment()),
             "entry": self._options.entry or "service",
         }
         cpus = frozenset() if self._options.load_from == "cluster" else self._cpus
@@ -351,7 +349,7 @@ class KubernetesTestbed:
 
     def _environment(self) -> str:
         stage = self._deployed_stage()
-        return _key("environment", (stage.spec, stage.interference))
+        return state_key("environment", (stage.spec, stage.interference))
 
     def _refuse_failed(self, key: str) -> None:
         """Fail at once where the same state failed before: it would cost its deadline again, for each case."""
@@ -376,15 +374,3 @@ def kept_run(options: ClusterOptions) -> str:
 def _told(node: Node) -> dict[str, Any]:
     """Return the facts of a node that are worth reporting."""
     return {name: value for name, value in node.facts.items() if name != "boot_id"}
-
-
-def _active(specs: Sequence[InterferenceSpec]) -> tuple[InterferenceSpec, ...]:
-    return tuple(spec for spec in specs if spec.count)
-
-
-def _key(what: str, state: Any) -> str:
-    return f"{what} {json.dumps(as_json(state), sort_keys=True)}"
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
