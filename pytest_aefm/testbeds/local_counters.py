@@ -9,23 +9,25 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = [
+    "TICKS_PER_S",
     "CpuTicks",
     "ProcessReading",
+    "Ticks",
     "cpu_clock_s",
     "place",
     "pressure_us",
     "read_process",
-    "read_steal",
     "read_threads",
+    "read_ticks",
     "steal_share",
     "waited_s",
 ]
 
 _PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,18 @@ class ProcessReading:
         return sum(waited for _, waited in self.threads.values())
 
 
-CpuTicks = Mapping[int, tuple[int, int]]
-"""For each cpu (stolen, all) ticks since boot."""
+class Ticks(NamedTuple):
+    """What a cpu has counted since boot: ticks that a hypervisor took, that processes ran, and all of them."""
+
+    stolen: int
+    busy: int
+    all: int
+
+
+CpuTicks = Mapping[int, Ticks]
+"""By cpu."""
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def read_process(pid: int) -> ProcessReading | None:
@@ -71,7 +83,7 @@ def read_process(pid: int) -> ProcessReading | None:
         return None
     cpu_s = cpu_clock_s(pid)
     if cpu_s is None:
-        cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
+        cpu_s = (int(fields[11]) + int(fields[12])) / TICKS_PER_S
     return ProcessReading(pid, int(fields[19]), cpu_s, resident, read_threads(pid), fields[0] == "S")
 
 
@@ -108,23 +120,23 @@ def cpu_clock_s(pid: int) -> float | None:
         return None
 
 
-def read_steal(cpus: Collection[int], stat: Path = _PROC / "stat") -> CpuTicks:
-    """Return the ticks of the given cpus."""
-    found: dict[int, tuple[int, int]] = {}
+def read_ticks(cpus: Collection[int], stat: Path = _PROC / "stat") -> CpuTicks:
+    """Return the ticks of the given cpus. Interrupts serve whoever is there, and no process ran in them."""
+    found: dict[int, Ticks] = {}
     for line in stat.read_text().splitlines():
         match = re.match(r"cpu(\d+) ", line)
         if match and int(match[1]) in cpus:
             ticks = list(map(int, line.split()[1:9]))  # guest time, what follows, is in user time already
-            found[int(match[1])] = (ticks[7] if len(ticks) > 7 else 0, sum(ticks))
+            found[int(match[1])] = Ticks(ticks[7] if len(ticks) > 7 else 0, sum(ticks[:3]), sum(ticks))
     return found
 
 
 def steal_share(before: CpuTicks, after: CpuTicks) -> float:
     """Return the largest share of a cpu's time between two readings that a hypervisor took."""
     shares = [
-        (after[cpu][0] - stolen) / (after[cpu][1] - ticks)
-        for cpu, (stolen, ticks) in before.items()
-        if cpu in after and after[cpu][1] > ticks
+        (after[cpu].stolen - first.stolen) / (after[cpu].all - first.all)
+        for cpu, first in before.items()
+        if cpu in after and after[cpu].all > first.all
     ]
     return max(shares, default=0.0)
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_aefm.model import CheckResult
-from pytest_aefm.testbeds.local_counters import cpu_clock_s
+from pytest_aefm.testbeds.local_counters import TICKS_PER_S, CpuTicks, cpu_clock_s
 
 __all__ = ["CpuUse", "foreign_check", "read_cpu_use"]
 
 FOREIGN_WARN, FOREIGN_LIMIT = 0.03, 0.10
 
 _PROC = Path("/proc")
-_USER_HZ = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +33,21 @@ class CpuUse:
     others_s: Mapping[int, float]
 
 
-def read_cpu_use(own: Iterable[int], cpus: Collection[int]) -> CpuUse:
-    """Read the counters now: ``own`` are the processes of the experiment, ``cpus`` the cores of its services."""
+def read_cpu_use(own: Iterable[int], cpus: Collection[int], ticks: CpuTicks) -> CpuUse:
+    """Read the counters now: ``own`` are the processes of the experiment, ``cpus`` the cores of its services.
+
+    ``ticks`` are those of these cores at least, read just now.
+    """
     ours: dict[int, float] = {}
     mine = set(own)
     for pid in mine:
         with contextlib.suppress(OSError):
             if not os.sched_getaffinity(pid).isdisjoint(cpus) and (used_s := cpu_clock_s(pid)) is not None:
                 ours[pid] = used_s
-    others = {int(name): None for name in os.listdir(_PROC) if name.isdigit() and int(name) not in mine}
+    others = {int(name) for name in os.listdir(_PROC) if name.isdigit()} - mine
     known = {pid: used_s for pid in others if (used_s := cpu_clock_s(pid)) is not None}
-    return CpuUse(len(cpus), _busy_s(cpus), ours, known)
-
-
-def _busy_s(cpus: Collection[int]) -> float:
-    """Return the time in which cores ran processes: interrupts serve whoever is there, and are left out."""
-    ticks = 0
-    for line in (_PROC / "stat").read_text().splitlines():
-        match = re.match(r"cpu(\d+) (\d+) (\d+) (\d+) ", line)
-        if match and int(match[1]) in cpus:
-            ticks += sum(map(int, match.groups()[1:]))
-    return ticks / _USER_HZ
+    busy = sum(counted.busy for cpu, counted in ticks.items() if cpu in cpus)
+    return CpuUse(len(cpus), busy / TICKS_PER_S, ours, known)
 
 
 def foreign_check(before: CpuUse, after: CpuUse, elapsed_s: float) -> CheckResult | None:
@@ -69,7 +61,7 @@ def foreign_check(before: CpuUse, after: CpuUse, elapsed_s: float) -> CheckResul
     offered_s = after.cpus * elapsed_s
     own_s = sum(used_s - before.own_s.get(pid, 0.0) for pid, used_s in after.own_s.items())
     share = round(max(0.0, after.busy_s - before.busy_s - own_s) / offered_s, 4)
-    doubt = 1.5 / math.sqrt(_USER_HZ * offered_s)
+    doubt = 1.5 / math.sqrt(TICKS_PER_S * offered_s)
     warned = FOREIGN_WARN + doubt < share <= FOREIGN_LIMIT + doubt
     limit = round((FOREIGN_WARN if warned else FOREIGN_LIMIT) + doubt, 4)
     message = f"processes that are not of the experiment took {share:.1%} of the services' cores, limit {limit:.1%}"

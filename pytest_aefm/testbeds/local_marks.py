@@ -16,7 +16,7 @@ from pytest_aefm.testbeds.local_counters import (
     ProcessReading,
     pressure_us,
     read_process,
-    read_steal,
+    read_ticks,
     steal_share,
     waited_s,
 )
@@ -46,7 +46,7 @@ class Mark:
     mono_s: float
     services: Mapping[str, ServiceMark]
     stressors: Sequence[StressorReading]
-    steal: CpuTicks
+    ticks: CpuTicks
     cpu_use: CpuUse
     pressure_us: Mapping[str, int]
     available_bytes: int | None = None
@@ -62,8 +62,9 @@ def take_mark(
     wall_s, mono_s = time.time(), time.monotonic()
     services = {name: _service_mark(service) for name, service in app.services.items()} if app else {}
     available = memory_bytes().get("MemAvailable")
-    steal, cpu_use = read_steal(cores.used), read_cpu_use(own, cores.services)
-    return Mark(wall_s, mono_s, services, stressors, steal, cpu_use, pressure_us(), available)
+    ticks = read_ticks(cores.used)
+    cpu_use = read_cpu_use(own, cores.services, ticks)
+    return Mark(wall_s, mono_s, services, stressors, ticks, cpu_use, pressure_us(), available)
 
 
 def _service_mark(service: ServiceProcess) -> ServiceMark:
@@ -151,7 +152,7 @@ def steal_check(before: CpuTicks, after: CpuTicks) -> CheckResult:
 
 
 def _checks(before: Mark, after: Mark, cores: CorePlan) -> Iterable[CheckResult]:
-    yield steal_check(before.steal, after.steal)
+    yield steal_check(before.ticks, after.ticks)
     foreign = foreign_check(before.cpu_use, after.cpu_use, after.mono_s - before.mono_s)
     if foreign is not None:
         yield foreign

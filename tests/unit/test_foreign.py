@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_aefm.testbeds.local_counters import read_ticks
 from pytest_aefm.testbeds.local_foreign import CpuUse, foreign_check, read_cpu_use
 
 BEFORE = CpuUse(cpus=2, busy_s=100.0, own_s={10: 5.0}, others_s={})
@@ -59,11 +60,11 @@ def test_a_neighbour_is_found_among_real_processes() -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
         try:
             os.sched_setaffinity(neighbour.pid, {core})
-            before, start = read_cpu_use([os.getpid()], {core}), time.monotonic()
+            before, start = read_cpu_use([os.getpid()], {core}, read_ticks({core})), time.monotonic()
             time.sleep(2.0)
-            after = read_cpu_use([os.getpid()], {core})
+            after = read_cpu_use([os.getpid()], {core}, read_ticks({core}))
             check = foreign_check(before, after, time.monotonic() - start)
-            own = read_cpu_use([os.getpid(), neighbour.pid], {core})
+            own = read_cpu_use([os.getpid(), neighbour.pid], {core}, read_ticks({core}))
         finally:
             neighbour.kill()
     assert check is not None

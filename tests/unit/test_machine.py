@@ -15,7 +15,7 @@ from pytest_aefm.testbeds.local_counters import (
     ProcessReading,
     pressure_us,
     read_process,
-    read_steal,
+    read_ticks,
     steal_share,
     waited_s,
 )
@@ -184,9 +184,9 @@ def test_steal_is_of_the_worst_used_cpu(tmp_path: Path) -> None:
     """The share of stolen time is that of the used cpu which lost most."""
     stat = tmp_path / "stat"
     stat.write_text("cpu  0 0 0 0 0 0 0 0 0 0\n" + "".join(f"cpu{n} 0 0 0 0 0 0 0 0 0 0\n" for n in range(3)))
-    before = read_steal({0, 1}, stat)
+    before = read_ticks({0, 1}, stat)
     stat.write_text("cpu0 90 0 0 0 0 0 0 10 7 0\ncpu1 0 0 0 80 0 0 0 20 0 0\ncpu2 0 0 0 0 0 0 0 100 0 0\nintr 1\n")
-    assert steal_share(before, read_steal({0, 1}, stat)) == 0.2
+    assert steal_share(before, read_ticks({0, 1}, stat)) == 0.2
 
 
 def test_pressure_totals(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest
 from pytest_aefm.testbeds.kubernetes.observing import PodMark, admission, disturbing, pod_states, seen_events, toll
-from pytest_aefm.testbeds.local_counters import CpuTicks, read_steal
+from pytest_aefm.testbeds.local_counters import CpuTicks, read_ticks
 from pytest_aefm.testbeds.local_marks import steal_check
 
 __all__ = ["Mark", "Scene", "observations", "read_pods", "take_mark"]
@@ -72,7 +72,7 @@ def take_mark(scene: Scene, stressors: Any) -> Mark:
         ApiError: nobody answers.
     """
     wall_s, mono_s = time.time(), time.monotonic()
-    steal = read_steal(scene.cpus)
+    steal = read_ticks(scene.cpus)
     stress = stressors.read() if stressors is not None else None
     pods = read_pods(scene.connection, scene.namespace, scene.run)
     return Mark(wall_s, mono_s, time.monotonic(), pods, stress, steal)
