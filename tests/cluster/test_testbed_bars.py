@@ -23,9 +23,8 @@ from pytest_aefm.model import AppSpec, ClusterSpec, InterferenceSpec
 from pytest_aefm.options import ClusterOptions
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
-from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
-from pytest_aefm.testbeds.kubernetes.stress_pods import ROLE
 from pytest_aefm.testbeds.kubernetes.testbed import KubernetesTestbed
 from tests.cluster.conftest import BASE_IMAGE, TestCluster
 from tests.cluster.project import Project
@@ -122,7 +121,7 @@ def test_a_case_starts_soon(cluster: TestCluster, project: Project, connection: 
 def by_hand(cluster: TestCluster, connection: Connection, namespace: str, name: str) -> float:
     """Return the seconds that kubectl takes for a copy of the first Job of interference there, with one pod."""
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
-    job = connection.get(path, labelSelector=f"{ROLE_LABEL}={ROLE}")["items"][0]
+    job = connection.get(path, labelSelector=f"{ROLE_LABEL}={INTERFERENCE}")["items"][0]
     labels = {"by-hand": name}
     template = job["spec"]["template"]
     template["metadata"] = {"labels": labels}
@@ -322,18 +321,18 @@ def test_a_killed_run_leaves_nothing_for_long(
     wait_for("no run", lambda: any((project.folder / ".aefm" / "runs").glob("*")), 60)
     moments: dict[str, Callable[[], bool]] = {
         "deployment": lambda: bool(pods(f"{ROLE_LABEL}=under_test")),
-        "interference": lambda: bool(pods(f"{ROLE_LABEL}={ROLE}")),
+        "interference": lambda: bool(pods(f"{ROLE_LABEL}={INTERFERENCE}")),
         "load": lambda: '"load"' in journal_of(project),
         "teardown": lambda: '"load"' in journal_of(project),
     }
     wait_for(f"no {moment}", moments[moment], 120)
     if moment == "teardown":
         running.send_signal(signal.SIGINT)
-        wait_for("no end", lambda: not pods(f"{ROLE_LABEL}={ROLE}"), 60)
+        wait_for("no end", lambda: not pods(f"{ROLE_LABEL}={INTERFERENCE}"), 60)
     first = run()
     running.kill()
     running.wait()
-    gone = wait_for("still disturbed", lambda: not pods(f"{ROLE_LABEL}={ROLE}"), 75)
+    gone = wait_for("still disturbed", lambda: not pods(f"{ROLE_LABEL}={INTERFERENCE}"), 75)
     print(f"killed during {moment}: interference gone after {gone:.1f} s")
     assert gone <= 60
     shutil.rmtree(project.folder / ".aefm")
@@ -350,7 +349,7 @@ def test_an_interrupted_run_leaves_nothing(
     """In the middle of a load, with interference: what is there goes before pytest ends, with exit status 2."""
     wait_for("no load", lambda: '"load"' in journal_of(project), 120)
     (run,) = (path.name for path in (project.folder / ".aefm" / "runs").iterdir())
-    disturbing = f"{RUN_LABEL}={run},{ROLE_LABEL}={ROLE}"
+    disturbing = f"{RUN_LABEL}={run},{ROLE_LABEL}={INTERFERENCE}"
     running.send_signal(number)
     wait_for("disturbed still", lambda: not connection.get("/api/v1/pods", labelSelector=disturbing)["items"], 90)
     running.send_signal(signal.SIGTERM)  # it does not keep it from tidying up

@@ -52,7 +52,7 @@ def pod(name: str = "geo-7d9-abc", uid: str = "u1", *, role: str = UNDER_TEST, r
 
 def mark(*pods: Any) -> PodMark:
     """Return a mark of these pods."""
-    return PodMark(1000.0, 50.0, pod_states(pods))
+    return PodMark(pod_states(pods))
 
 
 def failed(item: Any, reason: str) -> Any:

@@ -9,7 +9,7 @@ from pytest_aefm.testbeds.kubernetes.applying import Applied, apply_all, ensure_
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.health import lacking
-from pytest_aefm.testbeds.kubernetes.manifests import UNDER_TEST, Manifest
+from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, LOAD, UNDER_TEST, Manifest
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, find_leftovers, remove
 from pytest_aefm.testbeds.kubernetes.waiting import wait_ready
 
@@ -132,7 +132,7 @@ class DeployedApp:
         inside = find_leftovers(self._connection, self._run, self._namespace)
         anywhere = find_leftovers(self._connection, self._run)
         found = inside + [one for one in anywhere if not one.resource.namespaced and one.resource.kind != "Namespace"]
-        return [one for one in found if one.role not in ("interference", "load")]
+        return [one for one in found if one.role not in (INTERFERENCE, LOAD)]
 
     def _remove(self, leftovers: Iterable[Leftover]) -> None:
         problems = remove(self._connection, leftovers, deadline_s=self._deadline_s)

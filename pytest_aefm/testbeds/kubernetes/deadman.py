@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
+from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
 
-__all__ = ["GRACE_S", "DeadMan"]
+__all__ = ["GRACE_S", "JOBS", "DeadMan"]
 
 GRACE_S = 45.0
 """How long a Job outlives its keeper; what makes one sets this as its first deadline."""
+
+JOBS = Resource("batch/v1", "Job", "jobs", True)
 
 _CLOSE_S = 2.0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Failure", "failures", "lacking", "restarted"]
+__all__ = ["Failure", "failures", "has_ended", "lacking", "restarted"]
 
 Json = dict[str, Any]
 
@@ -103,6 +103,11 @@ def _condition(item: Json, kind: str) -> Json | None:
     """Return the condition of a type that is true."""
     conditions = (item.get("status") or {}).get("conditions") or ()
     return next((one for one in conditions if one.get("type") == kind and one.get("status") == "True"), None)
+
+
+def has_ended(pod: Json) -> bool:
+    """Whether a pod has ended, well or badly: it uses nothing any more."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def restarted(pod: Json) -> list[tuple[str, int]]:

@@ -18,9 +18,8 @@ from pytest_aefm.testbeds.kubernetes.cluster import TESTBED, cluster_nodes, name
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL
-from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
-from pytest_aefm.testbeds.kubernetes.stress_pods import ROLE
 from pytest_aefm.testbeds.kubernetes.stressing import PodStressors, StressOptions
 from pytest_aefm.testbeds.kubernetes.turns import Turn, reach
 
@@ -93,7 +92,7 @@ def _disturb(
     )
     try:
         stressors.check(specs, allow_shared=options.allow_shared)
-        labels = {RUN_LABEL: run, ROLE_LABEL: ROLE, APP_LABEL: ROLE}
+        labels = {RUN_LABEL: run, ROLE_LABEL: INTERFERENCE, APP_LABEL: INTERFERENCE}
         ensure_namespace(connection, namespace, {**labels, "pod-security.kubernetes.io/enforce": "restricted"})
         stressors.converge(specs)
         kinds = ", ".join(f"{spec.count} x {spec.kind}" for spec in specs)

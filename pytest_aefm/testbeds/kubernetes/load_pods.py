@@ -16,19 +16,20 @@ from pytest_aefm.load.lines import PROTOCOL
 from pytest_aefm.load.parts import Part
 from pytest_aefm.testbeds.kubernetes.deadman import GRACE_S
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL
-from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL, UNDER_TEST
+from pytest_aefm.testbeds.kubernetes.manifests import LOAD, ROLE_LABEL, UNDER_TEST
+from pytest_aefm.testbeds.kubernetes.restricted import container_security, pod_security
 
-__all__ = ["LOAD", "LOAD_LABEL", "POD_SCRIPT", "LoadPods"]
+__all__ = ["LOAD_LABEL", "POD_SCRIPT", "LoadPods"]
 
 Json = dict[str, Any]
 
-LOAD, LOAD_LABEL = "load", "aefm.dev/load"
-"""The role of what is made here, and the label that holds the Job's name."""
+LOAD_LABEL = "aefm.dev/load"
+"""Holds the Job's name."""
 
 POD_SCRIPT = "/etc/aefm/script.lua"
 """Where the script lies in a pod, whatever its name is here."""
 
-_PLAN, _PORT, _USER = "plan.json", 7411, 65532
+_PLAN, _PORT = "plan.json", 7411
 _INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 _CPU_MILLI, _MEMORY, _MEMORY_LIMIT = 250, "96Mi", "512Mi"
 _FORGOTTEN_S = 600
@@ -126,13 +127,7 @@ class LoadPods:
                     "labelSelector": {"matchLabels": {LOAD_LABEL: self.name}},
                 }
             ],
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": _USER,
-                "runAsGroup": _USER,
-                "fsGroup": _USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": {**pod_security(), "fsGroup": pod_security()["runAsGroup"]},
             "containers": [self._container()],
             "volumes": [
                 {"name": "plan", "configMap": {"name": self.name}},
@@ -162,11 +157,7 @@ class LoadPods:
                 "requests": {"cpu": f"{_CPU_MILLI * threads}m", "memory": _MEMORY},
                 "limits": {"memory": _MEMORY_LIMIT},
             },
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "capabilities": {"drop": ["ALL"]},
-                "readOnlyRootFilesystem": True,
-            },
+            "securityContext": container_security(),
             "volumeMounts": [
                 {"name": "plan", "mountPath": "/etc/aefm", "readOnly": True},
                 {"name": "tmp", "mountPath": "/tmp"},

@@ -14,7 +14,8 @@ from pytest_aefm.errors import LoadError
 from pytest_aefm.load.aefm_wrk import failure, read_result
 from pytest_aefm.load.lines import Told, read_log
 from pytest_aefm.model import LoadResult, Window
-from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
+from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
+from pytest_aefm.testbeds.kubernetes.deadman import JOBS
 from pytest_aefm.testbeds.kubernetes.health import Failure, failures
 from pytest_aefm.testbeds.kubernetes.load_clock import Clock, Look, compare
 from pytest_aefm.testbeds.kubernetes.load_merge import PodResult, merge
@@ -22,7 +23,7 @@ from pytest_aefm.testbeds.kubernetes.load_pods import LOAD_LABEL, POD_SCRIPT, Lo
 from pytest_aefm.testbeds.kubernetes.removing import Leftover
 from pytest_aefm.testbeds.kubernetes.watching import Following
 
-__all__ = ["JOBS", "MEET_S", "SUBJECT", "ClusterRun", "Keeper"]
+__all__ = ["MEET_S", "SUBJECT", "ClusterRun", "Keeper"]
 
 Json = dict[str, Any]
 
@@ -30,7 +31,6 @@ SUBJECT = "load from the cluster"
 MEET_S = 60.0
 """How long pods wait for one another once they run: they are scheduled one by one."""
 
-JOBS = Resource("batch/v1", "Job", "jobs", True)
 _LOOK_S = 0.05
 _RESULT_LOOK_S = 0.2
 _QUIET_S = 0.2

@@ -13,10 +13,11 @@ from pytest_aefm.load.parts import divide
 from pytest_aefm.model import LoadSpec
 from pytest_aefm.testbeds.kubernetes.applying import MANAGER
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
+from pytest_aefm.testbeds.kubernetes.deadman import JOBS
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
-from pytest_aefm.testbeds.kubernetes.load_pods import LOAD, LoadPods
-from pytest_aefm.testbeds.kubernetes.load_run import JOBS, MEET_S, SUBJECT, ClusterRun, Keeper
-from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.load_pods import LoadPods
+from pytest_aefm.testbeds.kubernetes.load_run import MEET_S, SUBJECT, ClusterRun, Keeper
+from pytest_aefm.testbeds.kubernetes.manifests import LOAD, ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, remove
 
 __all__ = ["ClusterLoad", "InsideDriver", "inside_url"]

@@ -21,6 +21,8 @@ from pytest_aefm.experiment.source import MAX_VALUES, shorten, spell
 
 __all__ = [
     "INFRA",
+    "INTERFERENCE",
+    "LOAD",
     "ROLES",
     "ROLE_LABEL",
     "UNDER_TEST",
@@ -36,6 +38,9 @@ Steps = tuple[str | int, ...]
 INFRA, UNDER_TEST = "infra", "under_test"
 ROLES = (INFRA, UNDER_TEST)
 """What an object is for: ``infra`` lives through a reload, ``under_test`` is what the experiment measures."""
+
+INTERFERENCE, LOAD = "interference", "load"
+"""What our own pods are for: they belong to no application."""
 
 ROLE_LABEL = "aefm.dev/role"
 _ENDINGS = (".yaml", ".yml", ".json")

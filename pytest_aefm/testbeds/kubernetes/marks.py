@@ -28,8 +28,6 @@ _LATE_S, _LATE_SHARE = 1.0, 0.1
 class Mark:
     """All counters at one moment; ``read_s`` is when the pods had been read, ``stress`` what the stressors said."""
 
-    wall_s: float
-    mono_s: float
     read_s: float
     pods: PodMark
     stress: Any
@@ -60,9 +58,8 @@ def read_pods(connection: Connection, namespace: str, run: str) -> PodMark:
     Raises:
         ApiError: they may not be read, or nobody answers.
     """
-    wall_s, mono_s = time.time(), time.monotonic()
     listed = connection.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{RUN_LABEL}={run}")
-    return PodMark(wall_s, mono_s, pod_states(listed["items"]), disturbing(listed["items"]))
+    return PodMark(pod_states(listed["items"]), disturbing(listed["items"]))
 
 
 def take_mark(scene: Scene, stressors: Any) -> Mark:
@@ -71,11 +68,10 @@ def take_mark(scene: Scene, stressors: Any) -> Mark:
     Raises:
         ApiError: nobody answers.
     """
-    wall_s, mono_s = time.time(), time.monotonic()
     steal = read_ticks(scene.cpus)
     stress = stressors.read() if stressors is not None else None
     pods = read_pods(scene.connection, scene.namespace, scene.run)
-    return Mark(wall_s, mono_s, time.monotonic(), pods, stress, steal)
+    return Mark(time.monotonic(), pods, stress, steal)
 
 
 def observations(

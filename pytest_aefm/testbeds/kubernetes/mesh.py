@@ -17,12 +17,12 @@ from pytest_aefm.mesh.resolved import ServiceConfig
 from pytest_aefm.mesh.topology import Topology
 from pytest_aefm.testbeds.kubernetes.edits import quantity
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest
+from pytest_aefm.testbeds.kubernetes.restricted import container_security, pod_security
 
 __all__ = ["MESH_PORT", "MeshOptions", "mesh_manifests"]
 
 MESH_PORT = 8080
 _MEMORY = "256Mi"  # a service needs some 60 MB, and 25 MB more where its spans wait for a flush
-_USER = 65532  # the user that docker/mesh.Dockerfile has
 _FOLDER, _FILE = "/etc/aefm", "service.json"
 
 
@@ -135,23 +135,14 @@ def _pod(topology: Topology, name: str, image: str) -> dict[str, Any]:
         # Often until it is up, seldom under load.
         "startupProbe": {"httpGet": ready, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 120},
         "readinessProbe": {"httpGet": dict(ready), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": container_security(),
         "volumeMounts": [{"name": "config", "mountPath": _FOLDER, "readOnly": True}],
     }
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 5,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         "containers": [container],
         "volumes": [{"name": "config", "configMap": {"name": name}}],
     }

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from pytest_aefm.model import CheckResult, Window
-from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL, UNDER_TEST, Manifest
+from pytest_aefm.testbeds.kubernetes.health import has_ended
+from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL, UNDER_TEST, Manifest
 
 __all__ = [
     "ContainerState",
@@ -79,8 +80,6 @@ class PodState:
 class PodMark:
     """The pods of a run by uid at one moment; ``disturbing`` are the names of those that disturb."""
 
-    wall_s: float
-    mono_s: float
     pods: Mapping[str, PodState]
     disturbing: tuple[str, ...] = ()
 
@@ -107,8 +106,7 @@ def disturbing(items: Iterable[Json]) -> tuple[str, ...]:
     return tuple(
         item["metadata"]["name"]
         for item in items
-        if (item["metadata"].get("labels") or {}).get(ROLE_LABEL) == "interference"
-        and (item.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        if (item["metadata"].get("labels") or {}).get(ROLE_LABEL) == INTERFERENCE and not has_ended(item)
     )
 
 

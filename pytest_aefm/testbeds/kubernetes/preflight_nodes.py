@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_aefm.errors import did_you_mean
 from pytest_aefm.testbeds.kubernetes.amounts import amount, in_words, pod_asks
+from pytest_aefm.testbeds.kubernetes.health import has_ended
 from pytest_aefm.testbeds.kubernetes.preflight_needs import Needs, Remark, Wanted, wanted_pods
 
 __all__ = ["chosen_nodes", "examine_nodes", "examine_room"]
@@ -114,7 +115,7 @@ def examine_room(nodes: Sequence[Json], pods: Iterable[Json], needs: Needs) -> I
     left = {name: dict(free) for name, free in whole.items()}
     for pod in pods:
         free = left.get(pod["spec"].get("nodeName", ""))
-        if free is not None and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+        if free is not None and not has_ended(pod):
             _take(free, pod_asks(pod["spec"]))
     homeless: dict[str, int] = {}
     never: list[str] = []

@@ -66,7 +66,7 @@ class Stage:
         self._load: ClusterLoad | None = None
         self.spec: AppSpec | None = None
         self.nodes: tuple[Node, ...] = ()
-        self.pods = PodMark(0.0, 0.0, {})
+        self.pods = PodMark({})
         self._stood_s = 0.0
         self.stressors: PodStressors | None = None
         self.interference: tuple[InterferenceSpec, ...] = ()
@@ -83,15 +83,15 @@ class Stage:
         assert self._entry is not None, "found when it was deployed"
         return self._entry
 
-    def plan(self, app: AppSpec) -> bool:
-        """Make the manifests of an application; return False where they are made already.
+    def plan(self, app: AppSpec) -> None:
+        """Make the manifests of an application, unless they are made already.
 
         Raises:
             ConfigurationError: a file, an image or an edit is wrong.
             DeploymentError: a node that the experiment names is not there.
         """
         if app == self._wish:
-            return False
+            return
         place = self._place
         self.nodes = cluster_nodes(place.connection, app.cluster.nodes)
         self._wanted = wanted_app(
@@ -103,7 +103,6 @@ class Stage:
             iterations_per_us=place.iterations_per_us,
         )
         self._wish = app
-        return True
 
     def converge(self) -> bool:
         """Deploy what was planned; return False where it stands already, and nothing was done.

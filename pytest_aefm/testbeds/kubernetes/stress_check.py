@@ -11,15 +11,15 @@ from pytest_aefm.testbeds.kubernetes.amounts import amount, in_words, pod_asks
 from pytest_aefm.testbeds.kubernetes.cluster import not_ready
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
-from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
-from pytest_aefm.testbeds.kubernetes.stress_pods import CONTROL_PLANE, ROLE, demand
+from pytest_aefm.testbeds.kubernetes.health import has_ended
+from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.stress_pods import CONTROL_PLANE, demand
 
 __all__ = ["foreign_pods", "misfit", "refuse_nodes"]
 
 EVICTION_BYTES = 100 * 2**20
 """What the kubelet keeps available by default: it evicts pods when less is left."""
 
-_ENDED = ("Succeeded", "Failed")
 _OTHERS = "--aefm-allow-shared"
 
 Json = dict[str, Any]
@@ -89,8 +89,7 @@ def foreign_pods(pods: Iterable[Json], namespace: str, run: str) -> Iterator[str
         metadata = pod["metadata"]
         owners = {owner.get("kind") for owner in metadata.get("ownerReferences") or ()}
         ours = metadata["namespace"] == namespace or (metadata.get("labels") or {}).get(RUN_LABEL) == run
-        ended = (pod.get("status") or {}).get("phase") in _ENDED
-        if not (ours or ended or metadata["namespace"] == "kube-system" or owners & {"DaemonSet", "Node"}):
+        if not (ours or has_ended(pod) or metadata["namespace"] == "kube-system" or owners & {"DaemonSet", "Node"}):
             yield f"{metadata['namespace']}/{metadata['name']}"
 
 
@@ -100,8 +99,8 @@ def misfit(specs: Sequence[InterferenceSpec], node: Json, pods: Iterable[Json], 
     room["memory"] = room.get("memory", 0.0) - EVICTION_BYTES
     for pod in pods:
         labels = pod["metadata"].get("labels") or {}
-        ours = labels.get(RUN_LABEL) == run and labels.get(ROLE_LABEL) == ROLE
-        if ours or (pod.get("status") or {}).get("phase") in _ENDED:
+        ours = labels.get(RUN_LABEL) == run and labels.get(ROLE_LABEL) == INTERFERENCE
+        if ours or has_ended(pod):
             continue
         for name, value in {**pod_asks(pod["spec"]), "pods": 1.0}.items():
             room[name] = room.get(name, 0.0) - value

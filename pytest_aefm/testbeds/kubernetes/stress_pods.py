@@ -17,14 +17,14 @@ from pytest_aefm.interference import Host, Stressor, plan, program_of
 from pytest_aefm.model import InterferenceSpec
 from pytest_aefm.testbeds.kubernetes.deadman import GRACE_S
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL, quantity
-from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.restricted import container_security, pod_security
 from pytest_aefm.testbeds.kubernetes.stress_sampler import SCRIPT
 
 __all__ = [
     "BACKSTOP_S",
     "CONTROL_PLANE",
     "NETWORK_PORT",
-    "ROLE",
     "StressJob",
     "StressOptions",
     "demand",
@@ -37,12 +37,10 @@ BACKSTOP_S = 4 * 3600.0
 """Seconds after which a stressor ends by itself on a node that hears nothing; older than half of it is replaced."""
 
 NETWORK_PORT = 5201
-ROLE = "interference"
 CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 """Labels of nodes that are never disturbed."""
 
 _CONTAINER = "stressor"
-_USER = 65532
 _GRACE_S, _ENDED_S = 2, 120
 _PROGRAMS = {name: Path(name) for name in ("stress-ng", "iperf3")}
 
@@ -85,7 +83,12 @@ class StressJob:
 
     def manifest(self, namespace: str, run: str, options: StressOptions) -> dict[str, Any]:
         """Return the Job."""
-        labels = {RUN_LABEL: run, ROLE_LABEL: ROLE, APP_LABEL: ROLE, "aefm.dev/kind": self.stressor.spec.kind}
+        labels = {
+            RUN_LABEL: run,
+            ROLE_LABEL: INTERFERENCE,
+            APP_LABEL: INTERFERENCE,
+            "aefm.dev/kind": self.stressor.spec.kind,
+        }
         name = self.name(run, options)
         spec = {
             "parallelism": self.parallelism,
@@ -119,11 +122,7 @@ class StressJob:
             "workingDir": "/tmp",
             "env": [{"name": "TMPDIR", "value": "/tmp"}],
             "resources": {"requests": self.size, "limits": self.size},
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "capabilities": {"drop": ["ALL"]},
-                "readOnlyRootFilesystem": True,
-            },
+            "securityContext": container_security(),
             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
         }
         here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [self.node]}
@@ -135,12 +134,7 @@ class StressJob:
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": _GRACE_S,
             "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}},
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": _USER,
-                "runAsGroup": _USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": pod_security(),
             "containers": [container],
             "volumes": [{"name": "tmp", "emptyDir": {}}],
         }
@@ -191,4 +185,4 @@ def demand(specs: Sequence[InterferenceSpec]) -> tuple[float, int, int]:
 
 def selector(run: str) -> str:
     """Return what selects a run's stressors."""
-    return f"{RUN_LABEL}={run},{ROLE_LABEL}={ROLE}"
+    return f"{RUN_LABEL}={run},{ROLE_LABEL}={INTERFERENCE}"

@@ -11,9 +11,8 @@ from typing import Any
 from pytest_aefm.testbeds.kubernetes.applying import MANAGER
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL
-from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import Leftover
-from pytest_aefm.testbeds.kubernetes.stress_pods import ROLE
 
 __all__ = ["make_priority", "wait_known"]
 
@@ -32,7 +31,7 @@ def make_priority(connection: Connection, run: str) -> Leftover | None:
     body = {
         "apiVersion": _CLASSES.api_version,
         "kind": _CLASSES.kind,
-        "metadata": {"name": name, "labels": {RUN_LABEL: run, ROLE_LABEL: ROLE, APP_LABEL: ROLE}},
+        "metadata": {"name": name, "labels": {RUN_LABEL: run, ROLE_LABEL: INTERFERENCE, APP_LABEL: INTERFERENCE}},
         "value": _VALUE,
         "preemptionPolicy": "Never",
         "globalDefault": False,

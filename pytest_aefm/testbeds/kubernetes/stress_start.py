@@ -12,7 +12,8 @@ from pytest_aefm.errors import InterferenceError
 from pytest_aefm.interference import Stressor, lacking, prove
 from pytest_aefm.testbeds.kubernetes.amounts import amount
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
-from pytest_aefm.testbeds.kubernetes.health import Failure, failures
+from pytest_aefm.testbeds.kubernetes.deadman import JOBS
+from pytest_aefm.testbeds.kubernetes.health import Failure, failures, has_ended
 from pytest_aefm.testbeds.kubernetes.stress_pods import StressJob, selector
 from pytest_aefm.testbeds.kubernetes.stress_proof import fate
 from pytest_aefm.testbeds.kubernetes.stress_sampler import Sample, read_log
@@ -49,7 +50,7 @@ def await_work(
         InterferenceError: one will not be, or not until ``deadline`` (monotonic): with pod, reason and its last words.
     """
     root = f"/api/v1/namespaces/{namespace}"
-    pods_path, events_path, jobs_path = f"{root}/pods", f"{root}/events", f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    pods_path, events_path, jobs_path = f"{root}/pods", f"{root}/events", JOBS.path(namespace)
     ours, began = selector(run), time.monotonic()
     paths = [(pods_path, ours), (jobs_path, ours), (events_path, "")]
     since: dict[Failure, float] = {}
@@ -136,11 +137,11 @@ def _refuse(connection: Connection, namespace: str, job: StressJob, pod: Json) -
     Raises:
         InterferenceError: says which, and why; with its last words if it had any.
     """
-    name, phase = pod["metadata"]["name"], (pod.get("status") or {}).get("phase")
+    name = pod["metadata"]["name"]
     subject = f"interference pod {name} on {job.node}"
     if "deletionTimestamp" in pod["metadata"]:
         return  # it was taken away
-    if phase in ("Failed", "Succeeded"):
+    if has_ended(pod):
         try:
             words = _log(connection, namespace, pod, _TAIL_LINES).splitlines()
         except ApiError:

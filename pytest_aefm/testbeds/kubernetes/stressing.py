@@ -16,8 +16,8 @@ from pytest_aefm.errors import AefmError, ConfigurationError, InterferenceError
 from pytest_aefm.interference import Stressor, asked_for, check, filling_s
 from pytest_aefm.model import Dose, InterferenceSpec, Window
 from pytest_aefm.testbeds.kubernetes.applying import MANAGER
-from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
-from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
+from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
+from pytest_aefm.testbeds.kubernetes.deadman import JOBS, DeadMan
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, remove
 from pytest_aefm.testbeds.kubernetes.stress_check import refuse_nodes
 from pytest_aefm.testbeds.kubernetes.stress_pods import (
@@ -34,8 +34,6 @@ from pytest_aefm.testbeds.kubernetes.stress_sampler import EVERY_S, QUICK_LINES,
 from pytest_aefm.testbeds.kubernetes.stress_start import Started, await_work
 
 __all__ = ["PodReading", "PodStressors", "StressOptions"]
-
-JOBS = Resource("batch/v1", "Job", "jobs", True)
 
 _FILL_FACTOR, _FILL_S = 3.0, 30.0  # a memory dose may take so many times as long as is expected, and so long at least
 _AT_ONCE = 8
