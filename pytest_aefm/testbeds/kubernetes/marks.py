@@ -15,6 +15,7 @@ from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest
 from pytest_aefm.testbeds.kubernetes.observing import PodMark, admission, disturbing, pod_states, seen_events, toll
+from pytest_aefm.testbeds.kubernetes.stressing import PodReading, PodStressors
 from pytest_aefm.testbeds.local_counters import CpuTicks, read_ticks
 from pytest_aefm.testbeds.local_marks import steal_check
 
@@ -30,7 +31,7 @@ class Mark:
 
     read_s: float
     pods: PodMark
-    stress: Any
+    stress: PodReading | None
     steal: CpuTicks
 
 
@@ -58,24 +59,34 @@ def read_pods(connection: Connection, namespace: str, run: str) -> PodMark:
     Raises:
         ApiError: they may not be read, or nobody answers.
     """
-    listed = connection.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{RUN_LABEL}={run}")
-    return PodMark(pod_states(listed["items"]), disturbing(listed["items"]))
+    return _pod_mark(_listed(connection, namespace, run))
 
 
-def take_mark(scene: Scene, stressors: Any) -> Mark:
-    """Read all counters now: one request for the pods, and what ``stressors`` ask for.
+def _listed(connection: Connection, namespace: str, run: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = connection.get(
+        f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{RUN_LABEL}={run}"
+    )["items"]
+    return items
+
+
+def _pod_mark(listed: Sequence[dict[str, Any]]) -> PodMark:
+    return PodMark(pod_states(listed), disturbing(listed))
+
+
+def take_mark(scene: Scene, stressors: PodStressors | None) -> Mark:
+    """Read all counters now: one request, for the pods of the application and of what disturbs it.
 
     Raises:
         ApiError: nobody answers.
     """
     steal = read_ticks(scene.cpus)
-    stress = stressors.read() if stressors is not None else None
-    pods = read_pods(scene.connection, scene.namespace, scene.run)
-    return Mark(time.monotonic(), pods, stress, steal)
+    listed = _listed(scene.connection, scene.namespace, scene.run)
+    read_s = time.monotonic()
+    return Mark(read_s, _pod_mark(listed), stressors.read(listed) if stressors is not None else None, steal)
 
 
 def observations(
-    scene: Scene, before: Mark, after: Mark, window: Window, stressors: Any, lost: str | None
+    scene: Scene, before: Mark, after: Mark, window: Window, stressors: PodStressors | None, lost: str | None
 ) -> Observations:
     """Return restarts, doses with proof and effect, and self-checks; ``lost`` says why the cluster is ours no more.
 

@@ -18,6 +18,7 @@ from pytest_aefm.model import Dose, InterferenceSpec, Window
 from pytest_aefm.testbeds.kubernetes.applying import MANAGER
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.deadman import JOBS, DeadMan
+from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, remove
 from pytest_aefm.testbeds.kubernetes.stress_check import refuse_nodes
 from pytest_aefm.testbeds.kubernetes.stress_pods import (
@@ -47,7 +48,6 @@ Json = dict[str, Any]
 class PodReading:
     """The pods of all stressors at one moment, by name."""
 
-    mono_s: float
     pods: Mapping[str, PodFate] = field(default_factory=dict)
 
 
@@ -104,9 +104,13 @@ class PodStressors:
             raise InterferenceError("interference", str(error)) from error
         self._specs = active
 
-    def read(self) -> PodReading:
-        """Read all pods now: one request, none where nothing runs."""
-        return PodReading(time.monotonic(), self._fates() if self._running else {})
+    def read(self, listed: Iterable[Json] | None = None) -> PodReading:
+        """Read all pods now: one request, none where nothing runs, or all pods of the run were ``listed`` just now."""
+        if not self._running:
+            return PodReading()
+        if listed is None:
+            return PodReading(self._fates())
+        return PodReading(_by_name(pod for pod in listed if pod["metadata"]["labels"].get(ROLE_LABEL) == INTERFERENCE))
 
     def prove(
         self, before: PodReading, after: PodReading, window: Window
@@ -240,7 +244,7 @@ class PodStressors:
 
     def _fates(self) -> dict[str, PodFate]:
         listed = self._connection.get(f"/api/v1/namespaces/{self._namespace}/pods", labelSelector=selector(self._run))
-        return {one.name: one for one in map(fate, listed.get("items") or ())}
+        return _by_name(listed.get("items") or ())
 
     def _expected(self, started: Started, before: PodReading, after: PodReading) -> list[Stressing]:
         """Return a Job's pods, one that is missing included."""
@@ -304,3 +308,7 @@ class PodStressors:
             asked_s = now
             time.sleep(_CLOCK_POLL_S)
         return best
+
+
+def _by_name(pods: Iterable[Json]) -> dict[str, PodFate]:
+    return {one.name: one for one in map(fate, pods)}
