@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,12 @@ class Project:
             return False
         findings = [one for trial in self.report()["trials"] for one in trial["findings"]]
         return any(one["subject"] in NOISE for one in findings)
+
+
+def wait_for(what: str, happens: Callable[[], bool], deadline_s: float) -> float:
+    """Wait until something happens; return the seconds that took."""
+    began = time.monotonic()
+    while not happens():
+        assert time.monotonic() - began < deadline_s, what
+        time.sleep(0.1)
+    return time.monotonic() - began

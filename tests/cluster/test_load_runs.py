@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,7 +14,7 @@ from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
-from tests.cluster.project import NOISE, Project
+from tests.cluster.project import NOISE, Project, wait_for
 
 
 @pytest.fixture
@@ -38,15 +38,6 @@ def test_an_experiment_is_driven_from_inside(inside: Project, connection: Connec
     assert trial["load"]["outcomes"]["success"] == trial["load"]["latency"]["success"]["count"]
     assert {"load start skew", "load clock"} <= {check["name"] for check in trial["checks"] if check["ok"]}
     assert [] == [str(item) for item in find_leftovers(connection, report["run"]["id"])]
-
-
-def wait_for(what: str, happens: Callable[[], bool], deadline_s: float) -> float:
-    """Wait until something happens; return the seconds that took."""
-    began = time.monotonic()
-    while not happens():
-        assert time.monotonic() - began < deadline_s, what
-        time.sleep(0.1)
-    return time.monotonic() - began
 
 
 class Loaded:

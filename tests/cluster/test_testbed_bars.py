@@ -27,7 +27,7 @@ from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
 from pytest_aefm.testbeds.kubernetes.testbed import KubernetesTestbed
 from tests.cluster.conftest import BASE_IMAGE, TestCluster
-from tests.cluster.project import Project
+from tests.cluster.project import Project, wait_for
 
 pytestmark = pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes minutes: AEFM_BARS is not set")
 
@@ -283,15 +283,6 @@ def test_a_silent_kubelet_is_named(cluster: TestCluster, project: Project, conne
 
 
 # --- bar 4 -----------------------------------------------------------------------------------------------------------
-
-
-def wait_for(what: str, happens: Callable[[], bool], deadline_s: float) -> float:
-    """Wait until something happens; return the seconds that took."""
-    began = time.monotonic()
-    while not happens():
-        assert time.monotonic() - began < deadline_s, what
-        time.sleep(0.1)
-    return time.monotonic() - began
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, connect
+from tests.unit.kube_server import serving, write_kubeconfig
 
 Answer = tuple[int, dict[str, str], Any] | str
 """Status, headers and body; or ``reset``, ``hang``."""
@@ -85,30 +85,15 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     """Return a server of HTTP on a port of its own."""
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+    with Server() as made, serving(made):
         yield made
         made.released.set()
-        made.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def kubeconfig(server: Server, tmp_path: Path) -> Path:
     """Return a kubeconfig of two contexts, of which ``one`` is the server's."""
-    file = tmp_path / "kubeconfig"
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "one",
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "secret"}}],
-        "contexts": [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in ("one", "two")],
-    }
-    file.write_text(yaml.safe_dump(content))
-    return file
+    return write_kubeconfig(tmp_path / "kubeconfig", server, ("one", "two"))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +23,7 @@ from pytest_aefm.testbeds.kubernetes.preflight_rules import (
     examine_quotas,
     examine_scalers,
 )
+from tests.unit.kube_server import serving
 
 Json = dict[str, Any]
 
@@ -274,12 +274,8 @@ class Clock(BaseHTTPRequestHandler):
 @pytest.fixture
 def prometheus() -> Iterator[str]:
     """Return the URL of such a server."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Clock) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Clock) as server, serving(server):
         yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-        thread.join()
 
 
 def test_a_prometheus_is_asked_for_its_time(prometheus: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,10 +11,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-import yaml
 
 from pytest_aefm.testbeds.kubernetes.connection import Connection, connect
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
+from tests.unit.kube_server import serving, write_kubeconfig
 
 VERBS = ["list", "delete"]
 METADATA = {"name": "geo", "namespace": "shop", "uid": "u", "labels": {"aefm.dev/run": "r1"}}
@@ -44,21 +43,12 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Connection]:
     """Return a patient connection to such a server."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        one = {"server": f"http://127.0.0.1:{server.server_address[1]}"}
-        config: dict[str, Any] = {
-            "clusters": [{"name": "c", "cluster": one}],
-            "users": [{"name": "u", "user": {"token": "x"}}],
-        }
-        context = {"name": "a", "context": {"cluster": "c", "user": "u"}}
-        config |= {"apiVersion": "v1", "kind": "Config", "current-context": "a", "contexts": [context]}
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
-        with connect(tmp_path / "kubeconfig", patience_s=60) as made:
-            yield made
-        server.shutdown()
-        thread.join()
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
+        serving(server),
+        connect(write_kubeconfig(tmp_path / "kubeconfig", server), patience_s=60) as made,
+    ):
+        yield made
 
 
 def test_an_api_whose_server_is_away_is_passed_over(connection: Connection) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from pytest_aefm.testbeds.kubernetes.connection import Connection, connect
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
+from tests.unit.kube_server import serving, write_kubeconfig
 
 PATH = "/apis/batch/v1/namespaces/x/jobs/j"
 
@@ -56,28 +55,14 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     """Return a server that runs."""
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+    with Server() as made, serving(made):
         yield made
-        made.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def connection(server: Server, tmp_path: Path) -> Iterator[Connection]:
     """Return a connection to it that is soon out of patience."""
-    file = tmp_path / "kubeconfig"
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "one",
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
-        "users": [{"name": "u", "user": {"token": "secret"}}],
-        "contexts": [{"name": "one", "context": {"cluster": "c", "user": "u"}}],
-    }
-    file.write_text(yaml.safe_dump(content))
-    with connect(file, timeout_s=1, patience_s=0.05) as made:
+    with connect(write_kubeconfig(tmp_path / "kubeconfig", server), timeout_s=1, patience_s=0.05) as made:
         yield made
 
 
