@@ -16,7 +16,7 @@ import yaml
 
 from pytest_aefm.errors import ConfigurationError
 
-__all__ = ["Origin", "Steps", "read_yaml", "shorten", "spell"]
+__all__ = ["MergingLoader", "Origin", "Steps", "read_yaml", "shorten", "spell"]
 
 Steps = tuple["str | int", ...]
 """A path in a document: ``("test_cases", "workload", "range", 0)``."""
@@ -96,6 +96,16 @@ def read_yaml(path: Path, shown: str | None = None) -> tuple[dict[Any, Any], Ori
 def _relative(path: Path) -> str:
     relative = os.path.relpath(path)
     return str(path) if relative.startswith(os.pardir) else relative
+
+
+class MergingLoader(yaml.SafeLoader):
+    """Leaves one pair for each key where ``<<`` merges: PyYAML 6.0.4 merges a replaced pair further, if both stay."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Bring in what ``<<`` names; of the pairs with the same scalar key the last, the nearest one, stays."""
+        super().flatten_mapping(node)
+        pairs = {key.value if isinstance(key, yaml.ScalarNode) else key: (key, value) for key, value in node.value}
+        node.value = list(pairs.values())
 
 
 class _Reader:

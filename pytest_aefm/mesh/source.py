@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from pytest_aefm.errors import ConfigurationError
+from pytest_aefm.experiment.source import MergingLoader
 
 __all__ = ["Location", "YamlSource", "dotted"]
 
@@ -67,7 +68,7 @@ class YamlSource:
         """
         source = cls(name, None)
         try:
-            loader = yaml.SafeLoader(text)
+            loader = MergingLoader(text)
             node = loader.get_single_node()
             data = None if node is None else _Reader(source, loader).read(node, ())
         except yaml.MarkedYAMLError as error:

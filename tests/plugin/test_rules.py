@@ -236,13 +236,13 @@ def pytest_runtest_logreport(report):
         kinds = [message["kind"] for message in json.loads(report.aefm)]
     else:
         kinds = [report.when]
-    with open("told.txt", "a") as file:
+    with open("events.txt", "a") as file:
         file.write(" ".join(kinds) + "\\n")
 """,
     )
     folder.test()
     folder.run(*workers, subprocess=True).assert_outcomes(passed=1)
-    told = (folder.path / "told.txt").read_text().split()
+    told = (folder.path / "events.txt").read_text().split()
     assert ["trial", "call", "teardown"] == told[-3:]
     assert {"phase", "setup"} == set(told[:-3])
     assert told.index("phase") < len(told) - 4

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from pytest_aefm.errors import ConfigurationError
-from pytest_aefm.experiment.source import MAX_VALUES, shorten, spell
+from pytest_aefm.experiment.source import MAX_VALUES, MergingLoader, shorten, spell
 
 __all__ = [
     "INFRA",
@@ -122,7 +122,7 @@ class Manifest:
         return replace(self, body=body)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(MergingLoader):
     """YAML as Kubernetes reads it: no dates, no numbers to the base of 60, keys are texts."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
