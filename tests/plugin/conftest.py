@@ -79,7 +79,7 @@ class ExperimentFolder:
         self.pytester.makepyfile(source)
 
     def run(self, *arguments: str, subprocess: bool = False) -> pytest.RunResult:
-            """Run pytest in the folder; a run that this machine's own noise made invalid is repeated, twice at most.
+        """Run pytest in the folder; a run that this machine's own noise made invalid is repeated, twice at most.
 
         What a run notes in ``events.txt`` goes with it.
         """
