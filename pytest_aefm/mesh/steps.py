@@ -110,7 +110,7 @@ class Steps:
 
     def _call(self, call: CallConfig) -> _Step:
         service, method, path = call["service"], call["method"], call["path"]
-        base = self._peers[service] + path
+        base = self._peers[service]["urls"][0] + path
         plain = URL(base, encoded=True)
         name, forward = f"{method} {path}", call["forward_query"]
         send, tracer, attributes = self._session.request, self._tracer, _ClientAttributes(service, method, path)

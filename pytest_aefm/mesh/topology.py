@@ -64,7 +64,7 @@ class Topology(Strict):
                 service=name,
                 host=host,
                 port=ports[name],
-                peers={peer: f"http://{host}:{ports[peer]}" for peer in self.peers(name)},
+                peers={peer: {"urls": [f"http://{host}:{ports[peer]}"]} for peer in self.peers(name)},
                 endpoints=[self._endpoint(endpoint) for endpoint in service.endpoints],
                 iterations_per_us=iterations_per_us,
                 otlp_endpoint=otlp_endpoint,

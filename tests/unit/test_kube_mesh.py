@@ -54,7 +54,7 @@ def test_services_call_each_other_by_name(two: dict[tuple[str, str], dict[str, A
     """The configuration is a resolved service that listens everywhere and calls its peers through their Services."""
     config = json.loads(two["ConfigMap", "front"]["data"]["service.json"])
     assert ("0.0.0.0", MESH_PORT) == (config["host"], config["port"])
-    assert {"back": f"http://back:{MESH_PORT}"} == config["peers"]
+    assert {"back": {"urls": [f"http://back:{MESH_PORT}"]}} == config["peers"]
     assert ("http://jaeger:4318/v1/traces", 30.0) == (config["otlp_endpoint"], config["iterations_per_us"])
 
 

@@ -61,7 +61,7 @@ def test_a_resolved_service_is_plain_json() -> None:
         {"front": 1, "back": 2}, iterations_per_us=10.0, otlp_endpoint="http://x/v1/traces", labels={"run": "r"}
     )
     assert config == json.loads(json.dumps(config))
-    assert {"back": "http://127.0.0.1:2"} == config["front"]["peers"]
+    assert {"back": {"urls": ["http://127.0.0.1:2"]}} == config["front"]["peers"]
     assert {} == config["back"]["peers"]
     assert {"run": "r"} == config["back"]["labels"]
 

@@ -81,7 +81,7 @@ def _configs(topology: Topology, options: MeshOptions) -> dict[str, ServiceConfi
         host="0.0.0.0",
     )
     for config in configs.values():
-        config["peers"] = {peer: f"http://{peer}:{MESH_PORT}" for peer in config["peers"]}
+        config["peers"] = {peer: {"urls": [f"http://{peer}:{MESH_PORT}"]} for peer in config["peers"]}
     return configs
 
 
