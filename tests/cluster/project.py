@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.conftest import BASE_IMAGE, TestCluster
+from tests.noise import disturbed, patience
 
 SHOP = """
 app: shop
@@ -37,8 +38,6 @@ EXPERIMENT: Mapping[str, Any] = {
     "warmup": "500ms",
     "slos": ["p50 < 2s", "goodput >= 90%"],
 }
-NOISE = {"pacer lag p99", "start on time", "clock step", "steal", "pods read in time"}
-"""Self-checks that fail by themselves where a machine does not hold still."""
 
 
 @dataclass
@@ -87,14 +86,14 @@ class Project:
         )
 
     def run(self, *options: str, timeout_s: float = 180.0) -> tuple[int, str]:
-        """Run pytest in the folder; return its exit status and what it printed. Noise brings two more attempts."""
-        for _ in range(3):
+        """Run pytest in the folder; return its exit status and what it printed. What noise made invalid is repeated."""
+        for last in patience():
             process = self.start(*options)
             try:
                 printed, _ = process.communicate(timeout=timeout_s)
             finally:
                 process.kill()
-            if not self._disturbed():
+            if last or not disturbed(self.folder / "aefm-report.json"):
                 break
         print(printed)
         return process.returncode, printed
@@ -104,12 +103,6 @@ class Project:
         document = json.loads((self.folder / "aefm-report.json").read_text())
         assert isinstance(document, dict)
         return document
-
-    def _disturbed(self) -> bool:
-        if not (self.folder / "aefm-report.json").exists():
-            return False
-        findings = [one for trial in self.report()["trials"] for one in trial["findings"]]
-        return any(one["subject"] in NOISE for one in findings)
 
 
 def wait_for(what: str, happens: Callable[[], bool], deadline_s: float) -> float:

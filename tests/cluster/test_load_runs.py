@@ -14,7 +14,8 @@ from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
-from tests.cluster.project import NOISE, Project, wait_for
+from tests.cluster.project import Project, wait_for
+from tests.noise import NOISE
 
 
 @pytest.fixture

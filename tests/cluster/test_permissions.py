@@ -30,8 +30,9 @@ from pytest_aefm.testbeds.kubernetes.permissions import (
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_cluster
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
 from tests.cluster.conftest import TestCluster
-from tests.cluster.project import NOISE, Project
+from tests.cluster.project import Project
 from tests.cluster.test_deploying import workload
+from tests.noise import NOISE
 
 BAR = pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes half a minute; AEFM_BARS=1 runs it")
 Account = Callable[[str | None], Connection]

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from pytest_aefm.report import Report, read_journal
+from tests.noise import disturbed, patience
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
 _TEST = """
@@ -65,21 +66,12 @@ class Project:
             )
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run pytest; return its exit status and what it printed.
-
-        A run that this machine's own noise made invalid is repeated, twice at most.
-        """
-        for _ in range(2):
+        """Run pytest; return its exit status and what it printed. What noise made invalid is repeated."""
+        for last in patience():
             status = self.start(*arguments).wait(120)
-            if not self._disturbed():
-                return status, self.output()
-        return self.start(*arguments).wait(120), self.output()
-
-    def _disturbed(self) -> bool:
-        path = self.path / "aefm-report.json"
-        trials = json.loads(path.read_text())["trials"] if path.exists() else []
-        noise = {"pacer lag p99", "start on time", "clock step", "steal"}
-        return any(finding["subject"] in noise for trial in trials for finding in trial["findings"])
+            if last or not disturbed(self.path / "aefm-report.json"):
+                break
+        return status, self.output()
 
     def output(self) -> str:
         """Return what pytest printed."""
