@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.model import CheckResult, Dose, Window
 from pytest_aefm.slo import Latency
+
+if TYPE_CHECKING:
+    from pytest_aefm.collectors.traces import TraceAnalysis
 
 __all__ = ["Collector", "Observations"]
 
@@ -20,7 +23,8 @@ class Observations:
     ``metrics`` can be named in SLOs: numbers in base units (``cpu(rate)`` share of 1, ``cpu_cores(rate)`` cores,
     ``memory(rate)`` bytes, ``restarts``, ``restarts(rate)`` counts) or histograms (``self_time(rate)``).
     ``checks`` are self-checks of the apparatus, ``doses`` proofs of interference, ``effect`` what it did to the
-    services and the machine, ``details`` whatever else belongs in the report.
+    services and the machine, ``details`` whatever else belongs in the report, ``traces`` the analysis behind, of which
+    only figures are reported.
     """
 
     metrics: Mapping[str, float | Latency | LatencyHistogram] = field(default_factory=dict)
@@ -29,6 +33,7 @@ class Observations:
     effect: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
+    traces: TraceAnalysis | None = None
 
 
 class Collector(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ __all__ = ["StoredBody", "decode", "decode_store", "read_store"]
 _PROTOBUF, _JSON = CONTENT_TYPES
 _MAX_DECOMPRESSED = 512 * 2**20
 _NAMELESS = "unknown_service"
+_POD_KEYS = ("k8s.pod.name", "host.name")  # the first that is there names the pod
 _ERROR = 2  # STATUS_CODE_ERROR
 _KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 
@@ -98,10 +99,8 @@ def _decode_protobuf(body: bytes) -> Spans:
     rows = SpanRows()
     number = int.from_bytes
     for resource_spans in request.resource_spans:
-        service = _NAMELESS
-        for attribute in resource_spans.resource.attributes:
-            if attribute.key == "service.name":
-                service = attribute.value.string_value or _NAMELESS
+        named = {one.key: one.value.string_value for one in resource_spans.resource.attributes}
+        service, pod = _names(named)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
                 trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
@@ -116,6 +115,7 @@ def _decode_protobuf(body: bytes) -> Spans:
                     span.start_time_unix_nano,
                     span.end_time_unix_nano,
                     span.status.code == _ERROR,
+                    pod,
                 )
     return rows.build()
 
@@ -124,17 +124,15 @@ def _decode_json(request: dict[str, Any]) -> Spans:
     """Decode OTLP's JSON mapping: hexadecimal ids, 64-bit integers as strings or numbers, unknown keys ignored."""
     rows = SpanRows()
     for resource_spans in request.get("resourceSpans") or ():
-        service = _NAMELESS
-        for attribute in (resource_spans.get("resource") or {}).get("attributes") or ():
-            if attribute.get("key") == "service.name":
-                service = (attribute.get("value") or {}).get("stringValue") or _NAMELESS
+        attributes = (resource_spans.get("resource") or {}).get("attributes") or ()
+        service, pod = _names({one.get("key"): (one.get("value") or {}).get("stringValue") for one in attributes})
         for scope_spans in resource_spans.get("scopeSpans") or ():
             for span in scope_spans.get("spans") or ():
-                _add_json(rows, str(service), span)
+                _add_json(rows, service, pod, span)
     return rows.build()
 
 
-def _add_json(rows: SpanRows, service: str, span: dict[str, Any]) -> None:
+def _add_json(rows: SpanRows, service: str, pod: str, span: dict[str, Any]) -> None:
     trace_id, span_id = span.get("traceId") or "", span.get("spanId") or ""
     parent_id = span.get("parentSpanId") or ""
     _check_ids(len(trace_id) / 2, len(span_id) / 2, len(parent_id) / 2)
@@ -149,7 +147,14 @@ def _add_json(rows: SpanRows, service: str, span: dict[str, Any]) -> None:
         _unsigned(span.get("startTimeUnixNano", 0)),
         _unsigned(span.get("endTimeUnixNano", 0)),
         code in (_ERROR, "STATUS_CODE_ERROR"),
+        pod,
     )
+
+
+def _names(attributes: Mapping[Any, str | None]) -> tuple[str, str]:
+    """Return the service and the pod that a resource speaks of."""
+    pod = next((str(attributes[key]) for key in _POD_KEYS if attributes.get(key)), "")
+    return str(attributes.get("service.name") or _NAMELESS), pod
 
 
 def _kind(kind: object) -> int:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CLIENT", "CONSUMER", "INTERNAL", "PRODUCER", "SERVER", "UNSPECIFIED", "SpanRows", "Spans"]
+__all__ = ["CLIENT", "CONSUMER", "INTERNAL", "PRODUCER", "SERVER", "UNSPECIFIED", "SpanRows", "Spans", "hexadecimal"]
 
 # OTLP's numbers of span kinds.
 UNSPECIFIED, INTERNAL, SERVER, CLIENT, PRODUCER, CONSUMER = range(6)
 
 _LAST_NS = 2**63 - 1
+_PLAIN = ("trace_high", "trace_low", "span_id", "parent_id", "kind", "start_ns", "end_ns", "error")
+_NAMED = (("service", "services"), ("operation", "operations"), ("pod", "pods"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +24,9 @@ class Spans:
     """Spans, one per row of every column.
 
     Ids are the big-endian integers of OTLP's bytes (a trace id is ``trace_high``, ``trace_low``), ``parent_id`` 0 for
-    none; ``service`` and ``operation`` index into ``services`` and ``operations``; times are wall-clock
-    nanoseconds since 1970; ``error`` is true where the span's status is an error.
+    none; ``service``, ``operation`` and ``pod`` index into ``services``, ``operations`` and ``pods``, a pod being
+    named "" where it is not known; times are wall-clock nanoseconds since 1970; ``error`` is true where the span's
+    status is an error.
     """
 
     trace_high: NDArray[np.uint64]
@@ -31,12 +35,14 @@ class Spans:
     parent_id: NDArray[np.uint64]
     service: NDArray[np.int32]
     operation: NDArray[np.int32]
+    pod: NDArray[np.int32]
     kind: NDArray[np.int8]
     start_ns: NDArray[np.int64]
     end_ns: NDArray[np.int64]
     error: NDArray[np.bool_]
     services: tuple[str, ...]
     operations: tuple[str, ...]
+    pods: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.span_id)
@@ -44,51 +50,36 @@ class Spans:
     @classmethod
     def concatenate(cls, parts: Sequence[Spans]) -> Spans:
         """Return the rows of all parts in order, their names numbered anew."""
-        rows = SpanRows()
         if not parts:
-            return rows.build()
-        services, service = _renumbered([(part.services, part.service) for part in parts])
-        operations, operation = _renumbered([(part.operations, part.operation) for part in parts])
-        return cls(
-            np.concatenate([part.trace_high for part in parts]),
-            np.concatenate([part.trace_low for part in parts]),
-            np.concatenate([part.span_id for part in parts]),
-            np.concatenate([part.parent_id for part in parts]),
-            service,
-            operation,
-            np.concatenate([part.kind for part in parts]),
-            np.concatenate([part.start_ns for part in parts]),
-            np.concatenate([part.end_ns for part in parts]),
-            np.concatenate([part.error for part in parts]),
-            services,
-            operations,
-        )
+            return SpanRows().build()
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PLAIN}
+        for column, names in _NAMED:
+            numbered = [(getattr(part, names), getattr(part, column)) for part in parts]
+            joined[names], joined[column] = _renumbered(numbered)
+        return cls(**joined)
 
-    def take(self, rows: NDArray[np.intp]) -> Spans:
-        """Return the rows of these indices, in their order."""
-        return Spans(
-            self.trace_high[rows],
-            self.trace_low[rows],
-            self.span_id[rows],
-            self.parent_id[rows],
-            self.service[rows],
-            self.operation[rows],
-            self.kind[rows],
-            self.start_ns[rows],
-            self.end_ns[rows],
-            self.error[rows],
-            self.services,
-            self.operations,
-        )
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Spans:
+        """Return the rows of these indices in their order, or those that a mask marks."""
+        columns = {name: getattr(self, name)[rows] for name in (*_PLAIN, *(column for column, _ in _NAMED))}
+        return replace(self, **columns)
+
+    def shifted(self, by_ns: int) -> Spans:
+        """Return the same spans with all times ``by_ns`` later: those of a clock that is behind."""
+        return replace(self, start_ns=self.start_ns + by_ns, end_ns=self.end_ns + by_ns) if by_ns else self
+
+    def trace_ids(self) -> list[str]:
+        """Return the trace id of each row as 32 hexadecimal digits."""
+        return _hexadecimal(np.column_stack([self.trace_high, self.trace_low]))
 
 
 @dataclass
 class SpanRows:
     """Collects rows one by one, for decoders and tests; ``build`` makes the columns."""
 
-    rows: list[tuple[int, int, int, int, int, int, int, int, int, bool]] = field(default_factory=list)
+    rows: list[tuple[int, int, int, int, int, int, int, int, int, int, bool]] = field(default_factory=list)
     services: dict[str, int] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)
+    pods: dict[str, int] = field(default_factory=dict)
 
     def add(
         self,
@@ -101,6 +92,7 @@ class SpanRows:
         start_ns: int,
         end_ns: int,
         error: bool = False,
+        pod: str = "",
     ) -> None:
         """Add a span; ids as big-endian integers, times in nanoseconds (those after 2262 are cut off there)."""
         self.rows.append(
@@ -111,6 +103,7 @@ class SpanRows:
                 parent_id,
                 self.services.setdefault(service, len(self.services)),
                 self.operations.setdefault(operation, len(self.operations)),
+                self.pods.setdefault(pod, len(self.pods)),
                 kind if UNSPECIFIED <= kind <= CONSUMER else UNSPECIFIED,
                 min(start_ns, _LAST_NS),
                 min(end_ns, _LAST_NS),
@@ -120,8 +113,8 @@ class SpanRows:
 
     def build(self) -> Spans:
         """Return the rows as columns."""
-        columns = list(zip(*self.rows, strict=True)) or [()] * 10
-        high, low, span, parent, service, operation, kind, start, end, error = columns
+        columns = list(zip(*self.rows, strict=True)) or [()] * 11
+        high, low, span, parent, service, operation, pod, kind, start, end, error = columns
         return Spans(
             np.array(high, np.uint64),
             np.array(low, np.uint64),
@@ -129,13 +122,26 @@ class SpanRows:
             np.array(parent, np.uint64),
             np.array(service, np.int32),
             np.array(operation, np.int32),
+            np.array(pod, np.int32),
             np.array(kind, np.int8),
             np.array(start, np.int64),
             np.array(end, np.int64),
             np.array(error, np.bool_),
             tuple(self.services),
             tuple(self.operations),
+            tuple(self.pods),
         )
+
+
+def hexadecimal(ids: NDArray[np.uint64]) -> list[str]:
+    """Return each id as 16 hexadecimal digits."""
+    return _hexadecimal(ids[:, None])
+
+
+def _hexadecimal(words: NDArray[np.uint64]) -> list[str]:
+    """Return each row of words as text, 16 digits a word."""
+    digits, width = words.astype(">u8").tobytes().hex(), 16 * words.shape[1]
+    return [digits[start : start + width] for start in range(0, len(digits), width)]
 
 
 def _renumbered(
@@ -145,5 +151,5 @@ def _renumbered(
     columns = []
     for names, column in parts:
         mapping = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int32)
-        columns.append(mapping[column])
+        columns.append(mapping[column] if len(names) else column)
     return tuple(numbers), np.concatenate(columns)

@@ -1,13 +1,7 @@
-"""Analysis of traces, pure: self time and duration per service, end-to-end latency, and what is odd about them.
+"""Analysis of the traces of one window, pure: requests at services, critical paths, and what is odd about them.
 
-A *request at a service* is an entry span: the root of a trace, an orphan, a span of kind server or consumer, or
-one whose parent belongs to another service. Its **remote work** is what runs beneath it on behalf of another
-service: client and producer spans (a client span belongs to the service that calls) and, where calls are not
-traced on the client's side, the entry spans of the callees. Its **self time** is its duration minus the union of
-its remote work, clipped to it and subtracted once. Internal spans are the service's own time.
-
-So the time between a client span and the server span beneath it (the network, and waiting in the callee's socket
-until the callee gets a CPU and reads the request) is nobody's self time: it is the callee's **transit**, kept apart.
+What a request, its self time and its transit are is said in :mod:`pytest_aefm.collectors.requests`, what a critical
+path is in :mod:`pytest_aefm.collectors.critical_path`.
 """
 
 from __future__ import annotations
@@ -17,87 +11,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_aefm.collectors.spans import CLIENT, CONSUMER, PRODUCER, SERVER, Spans
+from pytest_aefm.collectors.critical_path import CriticalPaths, find_critical_paths
+from pytest_aefm.collectors.forest import Forest
+from pytest_aefm.collectors.intervals import Flags, Rows, union_ns
+from pytest_aefm.collectors.requests import Requests, find_requests
+from pytest_aefm.collectors.spans import CLIENT, PRODUCER, Spans
 
-__all__ = ["Forest", "ServiceTraces", "TraceAnalysis", "analyse", "self_times_ns", "union_ns"]
-
-Rows = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Forest:
-    """Spans joined into trees: duplicates dropped, every other row kept.
-
-    ``parent`` is the row of the parent, -1 for none; ``trace`` numbers the traces from 0; ``orphan`` marks spans whose
-    parent is missing, ``cyclic`` those whose chain of parents never ends.
-    """
-
-    spans: Spans
-    trace: Rows
-    traces: int
-    parent: Rows
-    root: Flags
-    orphan: Flags
-    cyclic: Flags
-    start_ns: Rows
-    end_ns: Rows
-    inverted: Flags
-    duplicates: Rows  # per trace
-
-    @classmethod
-    def of(cls, spans: Spans) -> Forest:
-        """Join spans by trace, span and parent id; of duplicates the first row counts."""
-        if not len(spans):
-            none, no = np.zeros(0, np.int64), np.zeros(0, np.bool_)
-            return cls(spans, none, 0, none, no, no, no, none, none, no, none)
-        trace = _trace_numbers(spans)
-        traces = int(np.max(trace)) + 1
-        names, number = np.unique(np.concatenate([spans.span_id, spans.parent_id]), return_inverse=True)
-        own = trace * len(names) + number[: len(spans)]
-        above = trace * len(names) + number[len(spans) :]
-
-        keys, first = np.unique(own, return_index=True)
-        kept = np.sort(first)
-        duplicates = np.bincount(trace, minlength=traces) - np.bincount(trace[kept], minlength=traces)
-        row = np.empty(len(spans), np.int64)
-        row[kept] = np.arange(len(kept))
-        spans, trace, above = spans.take(kept), trace[kept], above[kept]
-
-        place = np.minimum(np.searchsorted(keys, above), len(keys) - 1)
-        root = spans.parent_id == 0
-        found = (keys[place] == above) & ~root
-        parent = np.where(found, row[first[place]], -1)
-        end_ns = np.maximum(spans.start_ns, spans.end_ns)
-        inverted = spans.end_ns < spans.start_ns
-        return cls(
-            spans,
-            trace,
-            traces,
-            parent,
-            root,
-            ~root & ~found,
-            _cyclic(parent),
-            spans.start_ns,
-            end_ns,
-            inverted,
-            duplicates,
-        )
-
-    @property
-    def duration_ns(self) -> Rows:
-        """Duration of each span in nanoseconds; 0 where it ends before it starts."""
-        return self.end_ns - self.start_ns
+__all__ = ["ServiceTraces", "TraceAnalysis", "analyse", "self_times_ns"]
 
 
 @dataclass(frozen=True, eq=False)
 class ServiceTraces:
-    """The requests at one service, microseconds each: duration, self time, and for called ones the transit."""
+    """The requests at one service, microseconds each: duration, self time, and for called ones the transit.
+
+    ``critical_us`` is the service's own time on the critical paths of all traces together, ``critical_transit_us``
+    that of the transit to it; ``critical_share`` is their sum, of the traces' end-to-end latency.
+    """
 
     duration_us: NDArray[np.float64]
     self_time_us: NDArray[np.float64]
     transit_us: NDArray[np.float64]
     errors: int
+    critical_us: float = 0.0
+    critical_transit_us: float = 0.0
+    critical_share: float = 0.0
 
     @property
     def count(self) -> int:
@@ -112,6 +49,10 @@ class TraceAnalysis:
     ``rootless`` counts traces without a root (of unknown start, so of no window); the other counts are of spans in the
     window's traces: ``spans`` without duplicates, ``orphans``, ``duplicates``, ``cyclic`` (left out of all times),
     ``skewed`` (not inside their parent), ``inverted`` (ending before they start: taken as empty).
+
+    The columns behind: ``forest`` has all spans, ``roots`` the row of each trace's root, in the order of
+    ``end_to_end_us``, ``inside`` marks the rows of the window's traces without those in cycles; ``requests``,
+    ``critical`` and ``self_ns`` (duration minus the union of all children) are per row of the forest.
     """
 
     traces: int
@@ -125,21 +66,34 @@ class TraceAnalysis:
     services: dict[str, ServiceTraces]
     end_to_end_us: NDArray[np.float64]
     errors: int
+    duration_s: float
+    forest: Forest
+    roots: Rows
+    inside: Flags
+    requests: Requests
+    critical: CriticalPaths
+    self_ns: Rows
 
 
-def analyse(spans: Spans, window_start_ns: int, window_end_ns: int) -> TraceAnalysis:
-    """Analyse the traces whose root starts in [start, end), wall-clock nanoseconds since 1970.
+def analyse(spans: Spans, window_start_ns: int | None = None, window_end_ns: int | None = None) -> TraceAnalysis:
+    """Analyse the traces whose root starts in [start, end), wall-clock nanoseconds since 1970; all of them by default.
 
-    Where a trace has several roots the one that starts first counts.
+    Where a trace has several roots the one that starts first counts. Without a window it lasts from the first root's
+    start to the last one's.
     """
     forest = Forest.of(spans)
-    roots = _first_roots(forest)
-    start = forest.start_ns[roots]
-    roots = roots[(window_start_ns <= start) & (start < window_end_ns)]
+    roots = forest.first_roots()
+    with_root, start = len(roots), forest.start_ns[roots]
+    if window_start_ns is None or window_end_ns is None:
+        length_ns = int(start.max() - start.min()) if len(start) else 0
+    else:
+        length_ns = window_end_ns - window_start_ns
+        roots = roots[(window_start_ns <= start) & (start < window_end_ns)]
     chosen = np.zeros(forest.traces, np.bool_)
     chosen[forest.trace[roots]] = True
     inside = chosen[forest.trace]
-    with_root = len(np.unique(forest.trace[forest.root]))
+    timed = inside & ~forest.cyclic
+    requests, critical = find_requests(forest), find_critical_paths(forest, roots)
     return TraceAnalysis(
         traces=len(roots),
         spans=int(inside.sum()),
@@ -147,110 +101,73 @@ def analyse(spans: Spans, window_start_ns: int, window_end_ns: int) -> TraceAnal
         orphans=int((inside & forest.orphan).sum()),
         duplicates=int(forest.duplicates[chosen].sum()),
         cyclic=int((inside & forest.cyclic).sum()),
-        skewed=int((inside & _skewed(forest)).sum()),
+        skewed=int((inside & forest.outside(rounding_ns(spans))).sum()),
         inverted=int((inside & forest.inverted).sum()),
-        services=_by_service(forest, inside & ~forest.cyclic),
+        services=_by_service(forest, requests, critical, timed),
         end_to_end_us=forest.duration_ns[roots] / 1e3,
         errors=int(forest.spans.error[roots].sum()),
+        duration_s=length_ns / 1e9,
+        forest=forest,
+        roots=roots,
+        inside=timed,
+        requests=requests,
+        critical=critical,
+        self_ns=self_times_ns(forest),
     )
 
 
 def self_times_ns(forest: Forest) -> Rows:
     """Return each span's duration minus the union of its children, whatever their service; nanoseconds."""
-    rows = np.flatnonzero((forest.parent >= 0) & ~forest.cyclic)
-    return forest.duration_ns - _covered_ns(forest, rows, forest.parent[rows])
+    rows = np.flatnonzero(forest.has_parent())
+    parent = forest.parent[rows]
+    start = np.clip(forest.start_ns[rows], forest.start_ns[parent], forest.end_ns[parent])
+    end = np.clip(forest.end_ns[rows], forest.start_ns[parent], forest.end_ns[parent])
+    return forest.duration_ns - union_ns(start, end, parent, len(forest.spans))
 
 
-def union_ns(start_ns: Rows, end_ns: Rows, group: Rows, groups: int) -> Rows:
-    """Return for each group 0..groups-1 the length of the union of its intervals [start, end), nanoseconds."""
-    covered = np.zeros(groups, np.int64)
-    order = np.lexsort((start_ns, group))
-    order = order[end_ns[order] > start_ns[order]]
-    if not len(order):
-        return covered
-    start_ns, end_ns, group = start_ns[order], end_ns[order], group[order]
-    # A running maximum that starts anew with each group: over ranks, so that nothing can overflow.
-    ends, rank = np.unique(end_ns, return_inverse=True)
-    reached = np.maximum.accumulate(group * len(ends) + rank)
-    before = np.where(np.diff(group, prepend=-1) != 0, start_ns, ends[np.roll(reached, 1) % len(ends)])
-    np.add.at(covered, group, np.maximum(0, end_ns - np.maximum(start_ns, before)))
-    return covered
+def rounding_ns(spans: Spans) -> int:
+    """Return by how much times may be off for having been rounded: 1 us where all are in whole microseconds, as
+    Jaeger's JSON has them, else nothing.
+    """
+    return 1000 * int(not ((spans.start_ns % 1000).any() or (spans.end_ns % 1000).any()))
 
 
-def _covered_ns(forest: Forest, rows: Rows, within: Rows) -> Rows:
-    """Return for every span how much of it the given rows cover; row i counts towards span ``within[i]``."""
-    start = np.clip(forest.start_ns[rows], forest.start_ns[within], forest.end_ns[within])
-    end = np.clip(forest.end_ns[rows], forest.start_ns[within], forest.end_ns[within])
-    return union_ns(start, end, within, len(forest.spans))
+def critical_by_service(forest: Forest, requests: Requests, critical: CriticalPaths) -> tuple[Rows, Rows]:
+    """Return per service its own nanoseconds on the critical paths, and those of transit to it.
+
+    A client span's own time there is transit to the service that answered, and the caller's where none is known.
+    """
+    spans, count = forest.spans, len(forest.spans.services)
+    target = np.full(len(spans), -1, np.int64)
+    answers = np.flatnonzero(requests.entry & forest.has_parent())
+    for rows in (answers, answers[critical.on[answers]]):  # of several answers, one on the path
+        target[forest.parent[rows]] = spans.service[rows]
+    transit = critical.on & (target >= 0) & np.isin(spans.kind, (CLIENT, PRODUCER))
+    own, sums = critical.on & ~transit, (np.zeros(count, np.int64), np.zeros(count, np.int64))
+    np.add.at(sums[0], spans.service[own], critical.own_ns[own])
+    np.add.at(sums[1], target[transit], critical.own_ns[transit])
+    return sums
 
 
-def _by_service(forest: Forest, inside: Flags) -> dict[str, ServiceTraces]:
-    spans, parent = forest.spans, forest.parent
-    has_parent = (parent >= 0) & ~forest.cyclic
-    other_service = has_parent & (spans.service != spans.service[parent])
-    entry = ~has_parent | other_service | np.isin(spans.kind, (SERVER, CONSUMER))
-    remote = has_parent & (entry | np.isin(spans.kind, (CLIENT, PRODUCER)))
-    owner = _owners(forest, entry, remote)
-    rows = np.flatnonzero(remote)
-    rows = rows[owner[parent[rows]] >= 0]
-    self_ns = forest.duration_ns - _covered_ns(forest, rows, owner[parent[rows]])
-
-    called = entry & has_parent & np.isin(spans.kind[parent], (CLIENT, PRODUCER))
-    caller = np.where(called, parent, 0)
-    overlap = np.minimum(forest.end_ns, forest.end_ns[caller]) - np.maximum(forest.start_ns, forest.start_ns[caller])
-    transit_ns = forest.duration_ns[caller] - np.maximum(0, overlap)
+def _by_service(forest: Forest, requests: Requests, critical: CriticalPaths, inside: Flags) -> dict[str, ServiceTraces]:
+    spans = forest.spans
+    own_ns, transit_ns = critical_by_service(forest, requests, critical)
+    total = max(1, int(critical.own_ns.sum()))
+    rows = np.flatnonzero(inside & requests.entry)
+    rows = rows[np.argsort(spans.service[rows], kind="stable")]
+    bounds = np.searchsorted(spans.service[rows], np.arange(len(spans.services) + 1))
     result = {}
     for number, name in enumerate(spans.services):
-        own = inside & entry & (spans.service == number)
-        if own.any():
+        own = rows[bounds[number] : bounds[number + 1]]
+        if len(own):
+            transit = requests.transit_ns[own]
             result[name] = ServiceTraces(
                 duration_us=forest.duration_ns[own] / 1e3,
-                self_time_us=self_ns[own] / 1e3,
-                transit_us=transit_ns[own & called] / 1e3,
+                self_time_us=requests.self_ns[own] / 1e3,
+                transit_us=transit[transit >= 0] / 1e3,
                 errors=int(spans.error[own].sum()),
+                critical_us=int(own_ns[number]) / 1e3,
+                critical_transit_us=int(transit_ns[number]) / 1e3,
+                critical_share=(int(own_ns[number]) + int(transit_ns[number])) / total,
             )
     return result
-
-
-def _owners(forest: Forest, entry: Flags, remote: Flags) -> Rows:
-    """Return for each span the entry span whose service works in it; -1 in and beneath a call, and in cycles."""
-    none = len(entry)
-    rows = np.arange(none)
-    link = np.where(entry, rows, np.where(remote | forest.cyclic, none, forest.parent))
-    link = np.append(link, none)
-    while not np.array_equal(further := link[link], link):
-        link = further
-    return np.where(link[:-1] == none, -1, link[:-1])
-
-
-def _trace_numbers(spans: Spans) -> Rows:
-    order = np.lexsort((spans.trace_low, spans.trace_high))
-    high, low = spans.trace_high[order], spans.trace_low[order]
-    new = np.ones(len(order), np.int64)
-    new[0] = 0
-    new[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    number = np.empty(len(order), np.int64)
-    number[order] = np.cumsum(new)
-    return number
-
-
-def _cyclic(parent: Rows) -> Flags:
-    """Mark rows whose chain of parents never ends, in as many jumps as the deepest chain has bits."""
-    none = len(parent)
-    link = np.append(np.where(parent < 0, none, parent), none)
-    for _ in range(none.bit_length()):
-        link = link[link]
-    return np.asarray(link[:-1] != none)
-
-
-def _first_roots(forest: Forest) -> Rows:
-    rows = np.flatnonzero(forest.root)
-    rows = rows[np.lexsort((forest.start_ns[rows], forest.trace[rows]))]
-    _, first = np.unique(forest.trace[rows], return_index=True)
-    return rows[first]
-
-
-def _skewed(forest: Forest) -> Flags:
-    parent = forest.parent
-    outside = (forest.start_ns < forest.start_ns[parent]) | (forest.end_ns > forest.end_ns[parent])
-    return (parent >= 0) & ~forest.cyclic & outside

@@ -85,7 +85,7 @@ class TraceCollector:
             spans, self._offset = decode_store(self.receiver.store, self._offset)
         start_ns, length_ns = round(window.start_wall_s * 1e9), round(window.duration_s * 1e9)
         analysis = analyse(spans, start_ns, start_ns + length_ns)
-        return Observations(metrics=_metrics(analysis), details=_details(analysis, flushed))
+        return Observations(metrics=_metrics(analysis), details=_details(analysis, flushed), traces=analysis)
 
 
 def _metrics(analysis: TraceAnalysis) -> dict[str, LatencyHistogram]:

@@ -84,6 +84,19 @@ def test_a_resource_without_name_is_an_unknown_service() -> None:
 
 
 @pytest.mark.parametrize(
+    ("known", "pod"), [(("host.name",), "node-1"), (("host.name", "k8s.pod.name"), "geo-0"), ((), "")]
+)
+def test_the_pod_is_named_by_kubernetes_or_the_host(known: tuple[str, ...], pod: str) -> None:
+    """A resource that names neither is of no known pod."""
+    values = {"host.name": "node-1", "k8s.pod.name": "geo-0"}
+    request = body()
+    attributes = request["resourceSpans"][0]["resource"]["attributes"]
+    attributes += [{"key": key, "value": {"stringValue": values[key]}} for key in known]
+    spans = decode(json.dumps(request).encode(), JSON)
+    assert pod == spans.pods[spans.pod[0]]
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"traceId": TRACE[2:]},

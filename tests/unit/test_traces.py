@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_aefm.collectors.spans import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER, SpanRows, Spans
-from pytest_aefm.collectors.traces import Forest, analyse, self_times_ns, union_ns
-
-ALWAYS = (0, 2**62)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A span; ids and times are small integers."""
-
-    trace: int
-    span: int
-    parent: int
-    service: str
-    kind: int
-    start: int
-    end: int
-    error: bool = False
-
-
-def columns(*rows: Row) -> Spans:
-    """Return rows as columns."""
-    made = SpanRows()
-    for row in rows:
-        made.add(
-            row.trace, row.span, row.parent, row.service, f"op {row.kind}", row.kind, row.start, row.end, row.error
-        )
-    return made.build()
-
-
-def server(span: int, parent: int, service: str, start: int, end: int) -> Row:
-    """Return a server span of trace 1."""
-    return Row(1, span, parent, service, SERVER, start, end)
-
-
-def client(span: int, parent: int, service: str, start: int, end: int) -> Row:
-    """Return a client span of trace 1."""
-    return Row(1, span, parent, service, CLIENT, start, end)
+from pytest_aefm.collectors.forest import Forest
+from pytest_aefm.collectors.intervals import union_ns
+from pytest_aefm.collectors.spans import INTERNAL, SERVER, Spans
+from pytest_aefm.collectors.traces import analyse, self_times_ns
+from tests.unit.trace_reference import ALWAYS, EXAMPLES, Reference, Row, client, columns, rows, server, ticks
 
 
 def self_us(spans: Spans, service: str) -> list[float]:
@@ -178,81 +143,7 @@ def test_parts_with_other_names_are_joined() -> None:
     assert ["a", "b"] == [joined.services[number] for number in joined.service]
 
 
-# --- The reference: one dictionary per span, one set of nanoseconds per interval. ---
-
-rows = st.builds(
-    Row,
-    trace=st.integers(1, 3),
-    span=st.integers(1, 9),
-    parent=st.integers(0, 9),
-    service=st.sampled_from("abc"),
-    kind=st.sampled_from([INTERNAL, SERVER, CLIENT, PRODUCER, CONSUMER]),
-    start=st.integers(0, 30),
-    end=st.integers(0, 30),
-    error=st.booleans(),
-)
-
-
-def ticks(row: Row) -> set[int]:
-    """Return every nanosecond of a span."""
-    return set(range(row.start, row.end))
-
-
-class Reference:
-    """The definitions of the module, span by span."""
-
-    def __init__(self, given_rows: list[Row], window: tuple[int, int]) -> None:
-        self.all: dict[tuple[int, int], Row] = {}
-        for row in given_rows:
-            self.all.setdefault((row.trace, row.span), row)
-        starts = {trace: self.root(trace) for trace in {row.trace for row in given_rows}}
-        self.roots = [row for row in starts.values() if row and window[0] <= row.start < window[1]]
-        self.rootless = sum(row is None for row in starts.values())
-        chosen = {row.trace for row in self.roots}
-        self.rows = [row for row in self.all.values() if row.trace in chosen]
-        self.duplicates = sum(row.trace in chosen for row in given_rows) - len(self.rows)
-
-    def root(self, trace: int) -> Row | None:
-        """Return the root of a trace that starts first."""
-        found = [row for row in self.all.values() if row.trace == trace and row.parent == 0]
-        return min(found, key=lambda row: row.start, default=None)
-
-    def parent(self, row: Row) -> Row | None:
-        """Return the parent, where there is one."""
-        return self.all.get((row.trace, row.parent)) if row.parent else None
-
-    def cyclic(self, row: Row) -> bool:
-        """Return whether the chain of parents never ends."""
-        seen: list[Row] = []
-        above: Row | None = row
-        while above is not None and above not in seen:
-            seen.append(above)
-            above = self.parent(above)
-        return above is not None
-
-    def entry(self, row: Row) -> bool:
-        """Return whether the span is a request at its service."""
-        parent = self.parent(row)
-        return parent is None or parent.service != row.service or row.kind in (SERVER, CONSUMER)
-
-    def remote(self, row: Row) -> set[int]:
-        """Return the nanoseconds beneath a span that other services, or calls to them, fill."""
-        covered: set[int] = set()
-        for child in self.all.values():
-            if child is not row and self.parent(child) is row and not self.cyclic(child):
-                if self.entry(child) or child.kind in (CLIENT, PRODUCER):
-                    covered |= ticks(child)
-                else:
-                    covered |= self.remote(child)
-        return covered
-
-    def requests(self, service: str) -> list[tuple[int, int]]:
-        """Return (duration, self time) of each request at a service, sorted."""
-        own = [r for r in self.rows if r.service == service and not self.cyclic(r) and self.entry(r)]
-        return sorted((len(ticks(row)), len(ticks(row) - self.remote(row))) for row in own)
-
-
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(rows, max_size=24), st.integers(0, 30), st.integers(0, 30))
 def test_analysis_equals_the_reference(given_rows: list[Row], start: int, end: int) -> None:
     """Parallel, nested, overlapping, empty, orphaned, duplicate, cyclic and skewed spans: all the same numbers."""
@@ -272,7 +163,7 @@ def test_analysis_equals_the_reference(given_rows: list[Row], start: int, end: i
         assert expected.requests(service) == sorted((round(d * 1e3), round(s * 1e3)) for d, s in pairs)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(rows, max_size=24))
 def test_self_times_equal_the_reference(given_rows: list[Row]) -> None:
     """Duration minus the union of all children, for every span that is in no cycle."""
