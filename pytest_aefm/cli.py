@@ -43,6 +43,10 @@ def command_parser() -> argparse.ArgumentParser:
     clean.add_argument("--run", metavar="ID", help="run whose objects are removed (default: all that do not live)")
     clean.add_argument("--namespace", metavar="NAME", help="only what is in this namespace (default: all of it)")
     clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    mesh = commands.add_parser("mesh", help="look at a topology file")
+    mesh_commands = mesh.add_subparsers(dest="mesh_command", required=True, metavar="COMMAND")
+    check = mesh_commands.add_parser("check", help="check it, print who calls whom and how much each service carries")
+    check.add_argument("file", type=Path, metavar="FILE", help="topology file")
     _add_interfere(commands.add_parser("interfere", help="disturb nodes of a Kubernetes cluster for a while, by hand"))
     return parser
 
@@ -87,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _clean(chosen)
         elif chosen.command == "interfere":
             return _interfere(chosen)
+        elif chosen.command == "mesh":
+            _mesh_check(chosen.file)
         else:
             _schema()
     except AefmError as error:
@@ -134,6 +140,14 @@ def _doctor(chosen: argparse.Namespace) -> int:
         if finding.mend:
             print(f"      -> {finding.mend}")
     return int("bad" in states)
+
+
+def _mesh_check(file: Path) -> None:
+    from pytest_aefm.mesh.summary import summary
+    from pytest_aefm.mesh.topology import load_topology
+
+    for line in summary(load_topology(file)):
+        print(line)
 
 
 def _rbac(namespace: str | None) -> None:

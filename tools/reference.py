@@ -116,17 +116,18 @@ def options() -> list[str]:
     return lines + list(table(("command", "meaning"), _commands(command_parser())))
 
 
-def _commands(parser: argparse.ArgumentParser) -> Iterator[Row]:
+def _commands(parser: argparse.ArgumentParser, above: str = "aefm") -> Iterator[Row]:
     for action in parser._actions:
         if not isinstance(action, argparse._SubParsersAction):
             continue
         helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
         for name, command in action.choices.items():
-            yield code(f"aefm {name}"), helps[name]
+            yield code(f"{above} {name}"), helps[name]
+            yield from _commands(command, f"{above} {name}")
             for option in command._actions:
-                if option.dest != "help":
+                if option.dest != "help" and not isinstance(option, argparse._SubParsersAction):
                     word = option.option_strings[-1] if option.option_strings else ""
-                    spelled = " ".join(["aefm", name, *filter(None, [word, str(option.metavar or "")])])
+                    spelled = " ".join([above, name, *filter(None, [word, str(option.metavar or "")])])
                     yield code(spelled), (option.help or "") + (" (required)" if option.required else "")
 
 

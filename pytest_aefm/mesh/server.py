@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter, time_ns
@@ -29,7 +30,7 @@ from aiohttp.hdrs import METH_ALL
 from opentelemetry.trace import SpanKind
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Gauge, Histogram, generate_latest
 
-from pytest_aefm.mesh.resolved import EndpointConfig, ServiceConfig
+from pytest_aefm.mesh.resolved import EndpointConfig, ServiceConfig, StepConfig
 from pytest_aefm.mesh.steps import Exchange, PeerError, Program, Steps
 from pytest_aefm.mesh.tracing import Attributes, Tracer, configured, parse_traceparent
 
@@ -166,6 +167,25 @@ def _names(query: str) -> frozenset[str]:
     return frozenset(unquote_plus(pair.partition("=")[0]) for pair in query.split("&"))
 
 
+def _unserved(config: ServiceConfig) -> str:
+    """Say what this server cannot do of a configuration, empty if nothing."""
+    limits = {"threads", "workers", "queue", "faults"} & config.keys()
+    peers = {key for peer in config["peers"].values() for key in peer if key != "urls" or len(peer["urls"]) > 1}
+    paths = {endpoint["path"] for endpoint in config["endpoints"] if "{" in endpoint["path"]}
+    steps = {key for endpoint in config["endpoints"] for step in endpoint["steps"] for key in _unknown_keys(step)}
+    return ", ".join(sorted(limits | peers | paths | steps))
+
+
+def _unknown_keys(step: StepConfig) -> Iterator[str]:
+    known = {"probability", "cpu_us", "wait", "call", "parallel"}
+    yield from step.keys() - known
+    yield from step.get("wait", {}).keys() & {"pareto_ms", "empirical_ms"}
+    yield from step.get("call", {}).keys() & {"timeout_ms", "retries", "request_bytes"}
+    for group in step.get("parallel", ()):
+        for inner in group:
+            yield from _unknown_keys(inner)
+
+
 async def serve(config: ServiceConfig) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status (1 where the port cannot be had)."""
     stop = asyncio.Event()
@@ -206,6 +226,9 @@ def main(arguments: list[str] | None = None) -> int:
         config: ServiceConfig = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         print(f"{path}: not a resolved service: {error}", file=sys.stderr)
+        return 2
+    if unserved := _unserved(config):
+        print(f"{config['service']}: not served yet: {unserved}", file=sys.stderr)
         return 2
     try:
         import uvloop

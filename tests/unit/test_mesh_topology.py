@@ -99,11 +99,16 @@ def test_a_service_without_port_is_refused() -> None:
         parse_topology(TWO).resolve({"front": 1}, iterations_per_us=1.0)
 
 
-def test_more_replicas_are_refused_when_resolved() -> None:
-    """The file may ask for replicas; one process per service is all there is for now."""
-    topology = parse_topology(TWO.replace("cpu_limit: 0.5", "replicas: 2"), "two.yaml")
-    with pytest.raises(ConfigurationError, match=r"two.yaml:17: services.back.replicas: expected 1 replica, got 2"):
-        topology.resolve({"front": 1, "back": 2}, iterations_per_us=1.0)
+def test_replicas_have_ports_seeds_and_callers() -> None:
+    """Each replica is a process of its own, and whoever calls the service knows all of them."""
+    topology = parse_topology(TWO.replace("cpu_limit: 0.5", "replicas: 2\n    balance: least_connections"))
+    assert {"front": "front", "back.1": "back", "back.2": "back"} == topology.processes()
+    config = topology.resolve({"front": 1, "back.1": 2, "back.2": 3}, iterations_per_us=1.0)
+    peer = {"urls": ["http://127.0.0.1:2", "http://127.0.0.1:3"], "balance": "least_connections"}
+    assert {"back": peer} == config["front"]["peers"]
+    assert {("back", 2), ("back", 3)} == {(one["service"], one["port"]) for one in list(config.values())[1:]}
+    assert config["back.1"]["seed"] != config["back.2"]["seed"]
+    assert {"service.instance.id": "back.1"} == config["back.1"]["labels"]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,11 @@ def test_more_replicas_are_refused_when_resolved() -> None:
         ("cpu_us: 100", "cpu_us: .inf", "steps[0].cpu_us: expected a finite number, got inf"),
         ("cpu_us: 100", "cpu_us: true", "steps[0].cpu_us: expected a valid number, got True"),
         ("cpu_us: 100", "wait: {}", "steps[0].wait: expected one of constant_ms, uniform_ms, exponential_ms"),
-        ("cpu_us: 100", "{cpu_us: 1, wait: {constant_ms: 1}}", "expected one of cpu_us, wait, call, parallel, got cpu"),
+        (
+            "cpu_us: 100",
+            "{cpu_us: 1, wait: {constant_ms: 1}}",
+            "cpu_us, wait, call, parallel, choice, cache, memory, state, fail, got cpu_us, wait",
+        ),
         ("cpu_us: 100", "wait: {uniform_ms: [3, 1]}", "uniform_ms: expected [shortest, longest], got [3.0, 1.0]"),
         ("probability: 0.5", "probability: 1.5", "two.yaml:26: services.back.endpoints[1].steps[0].probability: exp"),
         ("service: back, endpoint: /b", "service: bakc, endpoint: /b", "unknown service 'bakc'; did you mean 'back'?"),
