@@ -21,7 +21,9 @@ from pytest_aefm import fixtures, hooks, slo
 from pytest_aefm.cli import command_parser
 from pytest_aefm.experiment import json_schema
 from pytest_aefm.experiment.building import _REQUIRED
-from pytest_aefm.experiment.schema import ExperimentFile, Options
+from pytest_aefm.experiment.schema import ExperimentFile, Options, _plain
+from pytest_aefm.mesh.fields import Strict
+from pytest_aefm.mesh.topology import Topology
 from pytest_aefm.model import LOWER_BOUNDS
 from pytest_aefm.settings import add_options
 
@@ -35,6 +37,7 @@ def pages() -> dict[Path, str]:
     written = {
         "options.md": options(),
         "experiment.md": experiment(),
+        "topology.md": topology(),
         "slos.md": slos(),
         "report.md": report(),
         "hooks.md": lifecycle(),
@@ -159,6 +162,28 @@ def experiment() -> list[str]:
     return lines
 
 
+# --- topology --------------------------------------------------------------------------------------------------------
+
+_TOLD_FIRST = ("SmokeRequest", "Service", "Breaker", "Endpoint", "Step", "Wait", "Lognormal", "Pareto", "Call")
+
+
+def topology() -> list[str]:
+    """Return the page of the keys of a topology file."""
+    schema, known = _plain(Topology.model_json_schema()), {part.__name__: part for part in Strict.__subclasses__()}
+    lines = page(
+        "Keys of a topology file",
+        "[Topology files](../topology.md) explains how they work together. A size is a number of bytes, or such as "
+        "`64Ki`, `256Mi`, `1G`.",
+    )
+    lines += ["## Top level", "", *_keys(schema)]
+    parts = schema["$defs"]
+    for name in (*_TOLD_FIRST, *(name for name in parts if name not in _TOLD_FIRST)):
+        one_of = known[name].one_of
+        chosen = [f"Exactly one of {', '.join(map(code, one_of))}.", ""] if one_of else []
+        lines += [f"## {name}", "", markdown(parts[name].get("description", "")), "", *chosen, *_keys(parts[name])]
+    return lines
+
+
 def _keys(part: Mapping[str, Any]) -> Iterator[str]:
     properties = part.get("properties", part) if "type" in part or "properties" in part else part
     rows = []
@@ -185,7 +210,7 @@ def spell_type(key: Mapping[str, Any]) -> str:
     if isinstance(kind, list):
         return " or ".join(kind)
     if kind == "array":
-        return f"list of {spell_type(key.get('items', {}))}"
+        return f"list of {spell_type(key.get('items') or key.get('prefixItems', [{}])[0])}"
     if kind == "object":
         return _spell_mapping(key)
     least = key.get("minimum", key.get("exclusiveMinimum"))

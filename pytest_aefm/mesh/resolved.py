@@ -17,6 +17,7 @@ __all__ = [
     "EndpointConfig",
     "FailConfig",
     "FaultsConfig",
+    "FaultsReport",
     "GroupConfig",
     "LognormalConfig",
     "MemoryConfig",
@@ -236,6 +237,19 @@ class FaultsConfig(TypedDict, total=False):
     fail_status: int
     stall: bool
     ttl_s: float
+
+
+class FaultsReport(TypedDict):
+    """The answer to ``GET`` and to ``POST /-/faults``: what is in force, and counts since the service started.
+
+    A request counts in ``requests`` when it ends, among those ``disturbed`` if faults made it wait or fail, with
+    the wait that they gave it in ``delayed_ms``: so that of two answers, the difference proves a dose.
+    """
+
+    faults: FaultsConfig
+    requests: int
+    disturbed: int
+    delayed_ms: float
 
 
 class GroupConfig(TypedDict):
