@@ -16,6 +16,7 @@ struct request {
     uint64_t intended_ns;
     uint64_t sent_ns;
     uint64_t bytes_read, bytes_written;
+    uint32_t tag;
     bool in_window;
 };
 

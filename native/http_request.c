@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "http_parser.h"
 
 /* The path of an absolute target: "/" where it has none. NULL where the target is not absolute. */
 static const char *absolute_path(struct http_text target, size_t *len) {
@@ -57,8 +56,11 @@ const char *request_prepare(const char *text, size_t len, const char *authority,
     if (n == HTTP_MORE) return "an incomplete request (no empty line after the headers)";
     const char *wrong = check_body(&head, text + n, len - (size_t)n);
     if (wrong) return wrong;
-    *out = (struct request_text){text, len, head.method.len == 4 && memcmp(head.method.data, "HEAD", 4) == 0};
-    if (*head.target.data != '/' && absolute_path(head.target, &path_len)) {
+    bool to_head = head.method.len == 4 && memcmp(head.method.data, "HEAD", 4) == 0;
+    *out = (struct request_text){text, len, to_head, head.method, head.target};
+    const char *path = *head.target.data == '/' ? NULL : absolute_path(head.target, &path_len);
+    if (path) {
+        out->path = path_len ? (struct http_text){path, path_len} : (struct http_text){"/", 1};
         rewrite(text, len, (size_t)n, &head, authority, scratch);
         out->data = scratch->data;
         out->len = scratch->len;

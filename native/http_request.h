@@ -5,12 +5,14 @@
 #include <stdbool.h>
 
 #include "buffer.h"
+#include "http_parser.h"
 
 /* What the sender must know of a request. */
 struct request_text {
     const char *data; /* what to send: the caller's text, or `scratch` where it had to be rewritten */
     size_t len;
     bool to_head; /* its method is HEAD: no body will come back */
+    struct http_text method, path; /* with the query; they point into the caller's text */
 };
 
 /* Check that `text` is exactly one complete HTTP/1.x request. An absolute target (http://host/path) is rewritten

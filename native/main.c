@@ -249,6 +249,7 @@ static void collect(struct program *p) {
     for (uint32_t i = 0; i < p->options.threads; i++) {
         const struct worker *w = &p->workers[i];
         tally_merge(&r->total, &w->tally);
+        if (w->tags->count) tagged_merge(&r->tagged, &r->tags, &w->tagged, w->tags);
         r->reached += w->reached_max;
         r->reached_at_start += w->reached_at_start;
         r->open_failures += w->open_failures;
@@ -336,6 +337,8 @@ static void free_program(struct program *p) {
     free(p->workers);
     script_close(p->script);
     tally_free(&p->report.total);
+    tagged_free(&p->report.tagged);
+    tag_names_free(&p->report.tags);
     free(p->report.rates);
     observation_free(&p->report.at_start);
     observation_free(&p->report.at_end);

@@ -27,13 +27,14 @@ const char options_usage[] =
     "      --start-at   <NS>  begin at this CLOCK_MONOTONIC time, in nanoseconds\n"
     "      --busy-poll   <T>  wake this long before each request is due and spin (0)\n"
     "      --keep-awake       spin at idle priority on one core per thread, so that none falls asleep\n"
+    "      --tag-path  <RULE>  account apart for requests of a path, 'search=GET /hotels*'; may be given again\n"
     "      --check            run setup, init and request of the script without any network, and exit\n"
     "  -v, --version          print the version and exit\n"
     "  -h, --help             print this and exit\n"
     "Times: 10 (seconds), 500us, 500ms, 2s, 1m, 1h. See docs/aefm-wrk.md.\n";
 
 enum option_id { CONNECTIONS, DURATION, THREADS, RATE, SCRIPT, HEADER, LATENCY, U_LATENCY, BATCH, TIMEOUT, WARMUP,
-                 JSON, SEED, START_AT, BUSY_POLL, KEEP_AWAKE, CHECK, VERSION, HELP, OPTION_IDS };
+                 JSON, SEED, START_AT, BUSY_POLL, KEEP_AWAKE, TAG_PATH, CHECK, VERSION, HELP, OPTION_IDS };
 
 struct option_spec {
     const char *name;
@@ -50,8 +51,8 @@ static const struct option_spec specs[OPTION_IDS] = {
     [WARMUP] = {"warmup", 0, true},             [JSON] = {"json", 0, true},
     [SEED] = {"seed", 0, true},                 [START_AT] = {"start-at", 0, true},
     [BUSY_POLL] = {"busy-poll", 0, true},       [KEEP_AWAKE] = {"keep-awake", 0, false},
-    [CHECK] = {"check", 0, false},              [VERSION] = {"version", 'v', false},
-    [HELP] = {"help", 'h', false},
+    [TAG_PATH] = {"tag-path", 0, true},         [CHECK] = {"check", 0, false},
+    [VERSION] = {"version", 'v', false},        [HELP] = {"help", 'h', false},
 };
 
 struct parse {
@@ -124,6 +125,12 @@ static bool take_header(struct parse *p, const char *text) {
     return true;
 }
 
+static bool take_tag_path(struct parse *p, const char *text) {
+    struct options *o = p->options;
+    const char *expected = tag_rule_parse(text, &o->tag_rules[o->tag_rule_count++]);
+    return expected ? refuse(p, TAG_PATH, expected, text) : true;
+}
+
 static bool take_rate(struct parse *p, const char *text) {
     double *rate = &p->options->rate_rps;
     if (!options_number(text, rate) || *rate <= 0) return refuse(p, RATE, "a positive number", text);
@@ -141,6 +148,7 @@ static bool take(struct parse *p, enum option_id id, const char *value) {
     case BUSY_POLL: return take_time(p, id, value, true, &o->busy_poll_ns);
     case RATE: return take_rate(p, value);
     case HEADER: return take_header(p, value);
+    case TAG_PATH: return take_tag_path(p, value);
     case SCRIPT: o->script = value; break;
     case JSON: o->json = value; break;
     case SEED:
@@ -226,6 +234,7 @@ int options_parse(int argc, const char *const *argv, struct options *options, ch
     *options = (struct options){.threads = 2, .connections = 10, .duration_ns = 10 * NS_PER_S,
                                 .timeout_ns = 2 * NS_PER_S};
     options->headers = must_alloc((size_t)argc, sizeof *options->headers);
+    options->tag_rules = must_alloc((size_t)argc, sizeof *options->tag_rules);
     options->script_args = must_alloc((size_t)argc, sizeof *options->script_args);
     struct parse p = {options, error, error_size};
     bool only_positional = false;
@@ -244,5 +253,6 @@ int options_parse(int argc, const char *const *argv, struct options *options, ch
 
 void options_free(struct options *options) {
     free(options->headers);
+    free(options->tag_rules);
     free(options->script_args);
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tags.h"
 #include "url.h"
 
 enum action { ACTION_RUN, ACTION_CHECK, ACTION_HELP, ACTION_VERSION };
@@ -29,6 +30,8 @@ struct options {
     const char *json; /* file, "-" or NULL */
     const char **headers;
     size_t header_count;
+    struct tag_rule *tag_rules;
+    size_t tag_rule_count;
     const char *url_text;
     struct url url;
     const char **script_args;

@@ -7,6 +7,7 @@
 #include "observe.h"
 #include "options.h"
 #include "outcome.h"
+#include "tagged.h"
 
 #define REPORT_SCHEMA 1
 
@@ -21,6 +22,8 @@ struct report {
     uint64_t drain_ns;
     struct observation at_start, at_end; /* of the window */
     struct tally total;
+    struct tag_names tags;
+    struct tagged tagged; /* empty where nobody named a tag */
     uint64_t reached, reached_at_start, open_failures;
     struct histogram *rates; /* completed requests in each whole second and thread */
 };

@@ -20,18 +20,37 @@ static void put_histogram(struct json *j, const char *name, const struct histogr
     free(encoded);
 }
 
-static void put_latencies(struct json *j, const struct report *r, const struct histogram *empty) {
+static void put_outcomes(struct json *j, const struct tally *t, const struct histogram *empty) {
+    json_uint(j, "sent", tally_sent(t));
+    json_uint(j, "attempted", tally_sent(t) + tally_count(t, OUTCOME_CONNECT_ERROR));
+    json_uint(j, "achieved", tally_achieved(t));
+    json_uint(j, "successes", tally_count(t, OUTCOME_SUCCESS));
     json_open(j, "outcomes", '{');
     for (int o = 0; o < OUTCOMES; o++) {
-        uint64_t count = tally_count(&r->total, (enum outcome)o);
+        uint64_t count = tally_count(t, (enum outcome)o);
         if (count || o == OUTCOME_SUCCESS) json_uint(j, outcome_name((enum outcome)o), count);
     }
     json_close(j, '}');
     json_open(j, "latency", '{');
     for (int o = 0; o < OUTCOMES; o++) {
-        const struct histogram *h = r->total.latency[o];
+        const struct histogram *h = t->latency[o];
         if (!h && o != OUTCOME_SUCCESS) continue;
         put_histogram(j, outcome_name((enum outcome)o), h ? h : empty);
+        json_close(j, '}');
+    }
+    json_close(j, '}');
+}
+
+static void put_tags(struct json *j, const struct report *r, const struct histogram *empty) {
+    json_open(j, "tags", '{');
+    for (uint32_t i = 0; i < r->tagged.count; i++) {
+        const struct tally *t = &r->tagged.tallies[i];
+        if (i == TAG_NONE && tally_sum(t) == 0) continue;
+        json_open(j, tag_name(&r->tags, i), '{');
+        json_uint(j, "offered", tally_sum(t));
+        put_outcomes(j, t, empty);
+        json_uint(j, "bytes_read", t->bytes_read);
+        json_uint(j, "bytes_written", t->bytes_written);
         json_close(j, '}');
     }
     json_close(j, '}');
@@ -110,11 +129,8 @@ void report_json(const struct report *r, FILE *to) {
     json_open(j, NULL, '{');
     put_run(j, r);
     json_uint(j, "offered", r->total.offered);
-    json_uint(j, "sent", tally_sent(&r->total));
-    json_uint(j, "attempted", tally_sent(&r->total) + tally_count(&r->total, OUTCOME_CONNECT_ERROR));
-    json_uint(j, "achieved", tally_achieved(&r->total));
-    json_uint(j, "successes", tally_count(&r->total, OUTCOME_SUCCESS));
-    put_latencies(j, r, empty);
+    put_outcomes(j, &r->total, empty);
+    put_tags(j, r, empty);
     put_lateness(j, r, empty);
     put_machine(j, r);
     json_uint(j, "bytes_read", r->total.bytes_read);

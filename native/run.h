@@ -12,6 +12,7 @@
 #include "outcome.h"
 #include "pacer.h"
 #include "script.h"
+#include "tagged.h"
 
 /* Written by the main thread before it says "go", read by all; the atomics and what the lock guards excepted. */
 struct run {
@@ -69,6 +70,9 @@ struct worker {
     struct buffer fixed_text, rewritten;
 
     struct tally tally;
+    struct tag_names *tags; /* the script's, and those of --tag-path */
+    uint32_t *rule_tags;    /* the number of each --tag-path's name */
+    struct tagged tagged;   /* empty while there are no names */
     uint32_t *per_second; /* completed responses in each second of the window */
     size_t seconds;
     char *scratch;
@@ -98,6 +102,9 @@ void worker_handle(struct worker *w, struct conn *c, uint32_t events);
 void worker_expire(struct worker *w, uint64_t now);
 void worker_finish(struct worker *w, struct conn *c, enum outcome outcome, uint64_t end_ns);
 void worker_send(struct worker *w, struct conn *c, uint64_t intended_ns);
+
+/* Give up a due request that was not sent. It is made all the same where its tag is wanted. */
+void worker_give_up(struct worker *w, enum outcome outcome, uint64_t intended_ns, uint64_t now);
 void worker_drop(struct worker *w, struct conn *c, uint64_t now);
 
 /* No connection is open and every one of them failed when last tried. */

@@ -168,7 +168,7 @@ struct script *script_open(const struct options *options, uint64_t seed) {
         fail(s, "wrk.lua does not load");
         return s;
     }
-    script_api_open(L, s->dry);
+    script_api_open(s);
     fill_wrk(L, options);
     lua_setglobal(L, "wrk");
     seed_random(L, seed, options->seeded);
@@ -182,6 +182,7 @@ struct script *script_open(const struct options *options, uint64_t seed) {
 void script_close(struct script *s) {
     if (!s) return;
     if (s->L) lua_close(s->L);
+    tag_names_free(&s->tags);
     free(s);
 }
 
@@ -260,7 +261,11 @@ bool script_request(struct script *s, const char **text, size_t *len) {
         lua_pop(L, 1);
         if (!push_wrk(s, "request")) return false;
     }
-    if (!call(s, "request", 0, 1)) return false;
+    s->request_tag = s->standing_tag;
+    s->making = true;
+    bool fine = call(s, "request", 0, 1);
+    s->making = false;
+    if (!fine) return false;
     if (lua_type(L, -1) != LUA_TSTRING) {
         char what[64];
         snprintf(what, sizeof what, "no string but %s", luaL_typename(L, -1));
@@ -269,6 +274,10 @@ bool script_request(struct script *s, const char **text, size_t *len) {
     *text = lua_tolstring(L, -1, len); /* stays on the stack, so that it lives until the next call */
     return true;
 }
+
+struct tag_names *script_tags(struct script *s) { return &s->tags; }
+
+uint32_t script_tag(const struct script *s) { return s->request_tag; }
 
 bool script_delay(struct script *s, double *milliseconds) {
     lua_settop(s->L, s->handler);

@@ -52,6 +52,11 @@ bool script_check_types(struct script *s);
 /* Get the next request, or the fixed one of a script without request(). The text lives until the next call. */
 bool script_request(struct script *s, const char **text, size_t *len);
 
+/* The names that wrk.tag() knows, and the number of the latest request's: the one that was said in its request(), else
+ * the last one said outside of all of them. */
+struct tag_names *script_tags(struct script *s);
+uint32_t script_tag(const struct script *s);
+
 /* Fail with the position of request(): "file.lua:LINE: request() returned ...". */
 bool script_blame_request(struct script *s, const char *what);
 

@@ -151,6 +151,23 @@ static int wrk_time_us(lua_State *L) {
     return 1;
 }
 
+static int wrk_tag(lua_State *L) {
+    struct script *s = *(struct script **)lua_touserdata(L, lua_upvalueindex(1));
+    uint32_t number = TAG_NONE;
+    size_t len;
+    if (!lua_isnoneornil(L, 1)) {
+        const char *name = luaL_checklstring(L, 1, &len);
+        number = tag_number(&s->tags, name, len);
+    }
+    if (number == TAG_BAD) {
+        return luaL_error(L, "wrk.tag: expected a name of 1 to %d printable characters, and at most %d names",
+                          TAG_NAME_MAX, TAGS_MAX - 1);
+    }
+    s->request_tag = number;
+    if (!s->making) s->standing_tag = number;
+    return 0;
+}
+
 static const struct histogram *check_stats(lua_State *L) {
     return *(const struct histogram **)luaL_checkudata(L, 1, STATS);
 }
@@ -225,7 +242,8 @@ static void define(lua_State *L, const char *metatable, const luaL_Reg *function
     lua_pop(L, 1);
 }
 
-void script_api_open(lua_State *L, bool dry) {
+void script_api_open(struct script *s) {
+    lua_State *L = s->L;
     static const luaL_Reg thread[] = {{"__index", thread_index}, {"__newindex", thread_newindex}, {NULL, NULL}};
     static const luaL_Reg address[] = {{"__tostring", address_tostring}, {NULL, NULL}};
     static const luaL_Reg stats[] = {
@@ -233,12 +251,15 @@ void script_api_open(lua_State *L, bool dry) {
     define(L, THREAD, thread);
     define(L, ADDRESS, address);
     define(L, STATS, stats);
-    lua_pushboolean(L, dry);
+    lua_pushboolean(L, s->dry);
     lua_pushcclosure(L, wrk_lookup, 1);
     lua_setfield(L, -2, "lookup");
-    lua_pushboolean(L, dry);
+    lua_pushboolean(L, s->dry);
     lua_pushcclosure(L, wrk_connect, 1);
     lua_setfield(L, -2, "connect");
+    *(struct script **)lua_newuserdata(L, sizeof s) = s;
+    lua_pushcclosure(L, wrk_tag, 1);
+    lua_setfield(L, -2, "tag");
     lua_pushcfunction(L, wrk_time_us);
     lua_setfield(L, -2, "time_us");
     script_push_global(L, "package");

@@ -15,6 +15,9 @@ struct script {
     lua_State *L;
     bool failed;
     bool dry;                   /* --check: no network */
+    bool making;                /* a request: wrk.tag() is about this one */
+    struct tag_names tags;
+    uint32_t request_tag, standing_tag;
     int handler;                /* stack index of the message handler: the bottom */
     char chunk[SCRIPT_NAME_MAX]; /* the script's name in messages */
     char error[SCRIPT_ERROR_MAX];
@@ -23,7 +26,7 @@ struct script {
 extern const char script_prelude[];
 
 /* Define metatables, the functions of `wrk` that are not Lua, and require "socket". `wrk` is on the top. */
-void script_api_open(lua_State *L, bool dry);
+void script_api_open(struct script *s);
 
 /* Push a global without metamethods: scripts may make reading an undefined one an error. */
 void script_push_global(lua_State *L, const char *name);

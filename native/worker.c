@@ -29,6 +29,11 @@ void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct sc
     if (w->seconds > SECONDS_MAX) w->seconds = SECONDS_MAX;
     w->per_second = must_alloc(w->seconds, sizeof *w->per_second);
     w->scratch = must_alloc(SCRATCH, 1);
+    w->tags = script_tags(script);
+    w->rule_tags = must_alloc(o->tag_rule_count, sizeof *w->rule_tags);
+    for (size_t i = 0; i < o->tag_rule_count; i++) {
+        w->rule_tags[i] = tag_number(w->tags, o->tag_rules[i].name.data, o->tag_rules[i].name.len);
+    }
     w->loop.epoll_fd = w->loop.timer_fd = -1;
     for (uint32_t i = 0; i < w->conn_count; i++) {
         w->conns[i].fd = -1;
@@ -129,16 +134,9 @@ static void take_due(struct worker *w, uint64_t now) {
     }
 }
 
-/* A due request that will never be sent. */
-static void give_up(struct worker *w, enum outcome outcome, uint64_t now) {
-    uint64_t intended = due_pop(&w->due);
-    tally_waited(&w->tally, intended, now, w->run->window_start_ns, w->run->window_end_ns);
-    if (intended >= w->run->window_start_ns) tally_value(&w->tally.latency[outcome], intended, now);
-}
-
 static void dispatch(struct worker *w, uint64_t now) {
     while (w->due.count && w->idle.head && !atomic_load(&w->run->stop)) worker_send(w, w->idle.head, due_pop(&w->due));
-    while (w->due.count && worker_unreachable(w)) give_up(w, OUTCOME_CONNECT_ERROR, now);
+    while (w->due.count && worker_unreachable(w)) worker_give_up(w, OUTCOME_CONNECT_ERROR, due_pop(&w->due), now);
     if (w->due.count && now >= w->run->window_start_ns) {
         uint64_t waiting = w->due.count;
         if (w->next_slot_ns <= now) waiting += pacer_slots_before(&w->pacer, now) - w->next_slot;
@@ -153,7 +151,7 @@ static void end_window(struct worker *w, uint64_t now) {
         take_due(w, now);
         if (w->due.count == 0) return;
         if (!w->interrupted) dispatch(w, now);
-        while (w->due.count) give_up(w, OUTCOME_UNSENT, now);
+        while (w->due.count) worker_give_up(w, OUTCOME_UNSENT, due_pop(&w->due), now);
     }
 }
 
@@ -224,6 +222,8 @@ void worker_free(struct worker *w) {
     due_free(&w->due);
     heap_free(&w->delayed);
     tally_free(&w->tally);
+    tagged_free(&w->tagged);
+    free(w->rule_tags);
     buffer_free(&w->fixed_text);
     buffer_free(&w->rewritten);
     free(w->per_second);

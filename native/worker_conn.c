@@ -108,13 +108,24 @@ void worker_drop(struct worker *w, struct conn *c, uint64_t now) {
     reopen(w, c, now);
 }
 
+/* The tally of a tag; with the first name, all requests so far were those without one. */
+static struct tally *tally_of_tag(struct worker *w, uint32_t tag) {
+    if (w->tagged.count == 0) tally_merge(tagged_tally(&w->tagged, TAG_NONE), &w->tally);
+    return tagged_tally(&w->tagged, tag);
+}
+
+static void count(struct tally *t, const struct request *r, enum outcome outcome, uint64_t end_ns) {
+    tally_value(&t->latency[outcome], r->intended_ns, end_ns);
+    t->bytes_read += r->bytes_read;
+    t->bytes_written += r->bytes_written;
+}
+
 void worker_finish(struct worker *w, struct conn *c, enum outcome outcome, uint64_t end_ns) {
     const struct request *r = &c->request;
     struct tally *t = &w->tally;
     if (!r->in_window) return;
-    tally_value(&t->latency[outcome], r->intended_ns, end_ns);
-    t->bytes_read += r->bytes_read;
-    t->bytes_written += r->bytes_written;
+    if (w->tags->count) count(tally_of_tag(w, r->tag), r, outcome, end_ns);
+    count(t, r, outcome, end_ns);
     if (outcome == OUTCOME_SUCCESS && w->run->options->print_uncorrected) {
         tally_value(&t->uncorrected, r->sent_ns, end_ns);
     }
@@ -122,12 +133,37 @@ void worker_finish(struct worker *w, struct conn *c, enum outcome outcome, uint6
     if (outcome <= OUTCOME_MISMATCH && second < w->seconds) w->per_second[second]++;
 }
 
-static bool prepare_text(struct worker *w, struct request_text *text) {
+/* What the script said, else what the rules say. */
+static uint32_t find_tag(const struct worker *w, const struct request_text *text) {
+    const struct options *o = w->run->options;
+    uint32_t tag = script_tag(w->script);
+    for (size_t i = 0; tag == TAG_NONE && i < o->tag_rule_count; i++) {
+        if (tag_rule_matches(&o->tag_rules[i], text)) tag = w->rule_tags[i];
+    }
+    return tag;
+}
+
+static bool prepare_text(struct worker *w, struct request_text *text, uint32_t *tag) {
     *text = w->fixed;
-    if (!w->has_request) return true;
-    if (!script_request(w->script, &text->data, &text->len)) return false;
-    const char *wrong = request_prepare(text->data, text->len, w->run->options->url.authority, &w->rewritten, text);
-    return wrong ? script_blame_request(w->script, wrong) : true;
+    if (w->has_request) {
+        if (!script_request(w->script, &text->data, &text->len)) return false;
+        const char *wrong = request_prepare(text->data, text->len, w->run->options->url.authority, &w->rewritten, text);
+        if (wrong) return script_blame_request(w->script, wrong);
+    }
+    if (w->tags->count) *tag = find_tag(w, text);
+    return true;
+}
+
+void worker_give_up(struct worker *w, enum outcome outcome, uint64_t intended_ns, uint64_t now) {
+    struct request request = {.intended_ns = intended_ns};
+    struct request_text text;
+    tally_waited(&w->tally, intended_ns, now, w->run->window_start_ns, w->run->window_end_ns);
+    if (intended_ns < w->run->window_start_ns) return;
+    if (w->tags->count) {
+        if (!script_error(w->script) && !prepare_text(w, &text, &request.tag)) run_stop(w->run);
+        count(tally_of_tag(w, request.tag), &request, outcome, now);
+    }
+    count(&w->tally, &request, outcome, now);
 }
 
 /* Lateness is the pacer's where the connection was free when the request was due, else it waited for one. */
@@ -143,7 +179,7 @@ void worker_send(struct worker *w, struct conn *c, uint64_t intended_ns) {
     c->request = (struct request){.intended_ns = intended_ns, .in_window = in_window};
     conn_list_remove(&w->idle, c);
     c->state = CONN_BUSY;
-    bool fine = prepare_text(w, &text);
+    bool fine = prepare_text(w, &text, &c->request.tag);
     uint64_t now = now_ns();
     c->request.sent_ns = now;
     c->when_ns = now + w->run->options->timeout_ns;
