@@ -12,6 +12,7 @@
 #include "awake.h"
 #include "clock.h"
 #include "net.h"
+#include "random.h"
 #include "report.h"
 #include "run.h"
 
@@ -19,6 +20,7 @@ enum exit_status { EXIT_DONE = 0, EXIT_USAGE = 1, EXIT_SCRIPT = 2, EXIT_CONNECT 
 
 #define START_LEAD_NS (2 * NS_PER_MS)
 #define CHECK_REQUESTS 3
+#define ARRIVALS_STREAM (UINT64_MAX - 1) /* of the seed; threads have the streams from 0 on */
 
 struct program {
     struct options options;
@@ -72,14 +74,6 @@ static void raise_descriptor_limit(void) {
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* splitmix64: neighbouring seeds and threads get unrelated streams. */
-static uint64_t mix(uint64_t seed, uint64_t stream) {
-    uint64_t z = seed + (stream + 1) * UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
 static enum exit_status resolve(struct program *p) {
     const struct url *url = &p->options.url;
     int timeout_ms = (int)(p->options.timeout_ns / NS_PER_MS < 60000 ? p->options.timeout_ns / NS_PER_MS : 60000);
@@ -94,11 +88,11 @@ static enum exit_status resolve(struct program *p) {
 /* Open all interpreters, then run setup() and init() for each thread, before any thread starts. */
 static enum exit_status prepare_scripts(struct program *p) {
     struct options *o = &p->options;
-    p->script = script_open(o, mix(p->seed, UINT64_MAX - 1));
+    p->script = script_open(o, random_mix(p->seed, UINT64_MAX));
     if (script_error(p->script)) return script_failed(p->script);
     p->workers = must_alloc(o->threads, sizeof *p->workers);
     for (uint32_t i = 0; i < o->threads; i++, p->prepared++) {
-        worker_prepare(&p->workers[i], &p->run, i, script_open(o, mix(p->seed, i)), &p->target);
+        worker_prepare(&p->workers[i], &p->run, i, script_open(o, random_mix(p->seed, i)), &p->target);
     }
     for (uint32_t i = 0; i < o->threads; i++) {
         struct worker *w = &p->workers[i];
@@ -161,6 +155,9 @@ static void set_schedule(struct program *p) {
         fprintf(stderr, "aefm-wrk: --start-at: that time passed %.3f s ago, starting now\n",
                 (double)(now - wanted) / (double)NS_PER_S);
     }
+    run->schedule = p->options.schedule;
+    schedule_precede(&run->schedule, p->options.warmup_ns);
+    run->seed = random_mix(p->seed, ARRIVALS_STREAM);
     run->window_start_ns = run->start_ns + p->options.warmup_ns;
     run->window_end_ns = run->window_start_ns + p->options.duration_ns;
 }
@@ -316,7 +313,7 @@ static enum exit_status open_run(struct program *p) {
 
 static enum exit_status run_program(struct program *p) {
     enum exit_status status = open_run(p);
-    p->seed = p->options.seeded ? p->options.seed : mix(now_ns(), (uint64_t)getpid()) >> 12;
+    p->seed = p->options.seeded ? p->options.seed : random_mix(now_ns(), (uint64_t)getpid()) >> 12;
     p->report.seed = p->seed;
     p->report.options = &p->options;
     if (status == EXIT_DONE) status = resolve(p);

@@ -34,7 +34,8 @@ set(CMAKE_C_EXTENSIONS OFF)
 add_library(aefm_net STATIC
   ${native}/base64.c ${native}/buffer.c ${native}/conn.c ${native}/due_queue.c ${native}/histogram.c
   ${native}/http_parser.c ${native}/http_reader.c ${native}/http_request.c ${native}/json.c ${native}/loop.c
-  ${native}/net.c ${native}/options.c ${native}/outcome.c ${native}/pacer.c ${native}/tagged.c ${native}/tags.c ${native}/url.c)
+  ${native}/net.c ${native}/options.c ${native}/outcome.c ${native}/pacer.c ${native}/quantity.c ${native}/schedule.c
+  ${native}/tagged.c ${native}/tags.c ${native}/url.c)
 target_include_directories(aefm_net PUBLIC ${native})
 target_link_libraries(aefm_net PUBLIC aefm_options m)
 

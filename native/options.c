@@ -1,6 +1,5 @@
 #include "options.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 
 #include "buffer.h"
 #include "clock.h"
+#include "quantity.h"
 
 const char options_usage[] =
     "Usage: aefm-wrk <options> <url> [-- <script arguments>]\n"
@@ -15,6 +15,8 @@ const char options_usage[] =
     "  -d, --duration    <T>  measured window (10s)\n"
     "  -t, --threads     <N>  threads to use (2)\n"
     "  -R, --rate        <R>  requests per second of all threads together: 0.5, 200, 10k, 1M\n"
+    "  -D, --dist        <D>  how requests follow one another: fixed, exp (Poisson), norm, zipf (fixed)\n"
+    "      --schedule    <S>  steps and ramps instead of -R and -d: 100:10s,200..800:60s\n"
     "  -s, --script      <S>  Lua script (wrk's interface)\n"
     "  -H, --header      <H>  header to add to each request, 'Name: value'; may be given again\n"
     "  -L, --latency          print the detailed latency distribution\n"
@@ -23,7 +25,7 @@ const char options_usage[] =
     "  -T, --timeout     <T>  longest wait for one response, from its actual send (2s)\n"
     "      --warmup      <T>  load before the measured window (0)\n"
     "      --json     <FILE>  write the results as JSON; - for standard output, then without the text\n"
-    "      --seed        <N>  make math.random of the script reproducible\n"
+    "      --seed        <N>  make arrivals, and math.random of the script, reproducible\n"
     "      --start-at   <NS>  begin at this CLOCK_MONOTONIC time, in nanoseconds\n"
     "      --busy-poll   <T>  wake this long before each request is due and spin (0)\n"
     "      --keep-awake       spin at idle priority on one core per thread, so that none falls asleep\n"
@@ -33,8 +35,9 @@ const char options_usage[] =
     "  -h, --help             print this and exit\n"
     "Times: 10 (seconds), 500us, 500ms, 2s, 1m, 1h. See docs/aefm-wrk.md.\n";
 
-enum option_id { CONNECTIONS, DURATION, THREADS, RATE, SCRIPT, HEADER, LATENCY, U_LATENCY, BATCH, TIMEOUT, WARMUP,
-                 JSON, SEED, START_AT, BUSY_POLL, KEEP_AWAKE, TAG_PATH, CHECK, VERSION, HELP, OPTION_IDS };
+enum option_id { CONNECTIONS, DURATION, THREADS, RATE, DIST, SCHEDULE, SCRIPT, HEADER, LATENCY, U_LATENCY, BATCH,
+                 TIMEOUT, WARMUP, JSON, SEED, START_AT, BUSY_POLL, KEEP_AWAKE, TAG_PATH, CHECK, VERSION, HELP,
+                 OPTION_IDS };
 
 struct option_spec {
     const char *name;
@@ -45,6 +48,7 @@ struct option_spec {
 static const struct option_spec specs[OPTION_IDS] = {
     [CONNECTIONS] = {"connections", 'c', true}, [DURATION] = {"duration", 'd', true},
     [THREADS] = {"threads", 't', true},         [RATE] = {"rate", 'R', true},
+    [DIST] = {"dist", 'D', true},               [SCHEDULE] = {"schedule", 0, true},
     [SCRIPT] = {"script", 's', true},           [HEADER] = {"header", 'H', true},
     [LATENCY] = {"latency", 'L', false},        [U_LATENCY] = {"u_latency", 'U', false},
     [BATCH] = {"batch_latency", 'B', false},    [TIMEOUT] = {"timeout", 'T', true},
@@ -66,46 +70,11 @@ static bool refuse(struct parse *p, enum option_id id, const char *expected, con
     return false;
 }
 
-bool options_number(const char *text, double *number) {
-    char *end;
-    if (!((*text >= '0' && *text <= '9') || *text == '.') || strpbrk(text, "xX")) return false;
-    *number = strtod(text, &end);
-    if (end == text) return false;
-    if (*end && !end[1] && strchr("kKmMgG", *end)) {
-        *number *= *end == 'k' || *end == 'K' ? 1e3 : *end == 'm' || *end == 'M' ? 1e6 : 1e9;
-        end++;
-    }
-    return *end == '\0' && isfinite(*number);
-}
-
-bool options_time(const char *text, uint64_t *ns) {
-    static const struct { const char *unit; double factor; } units[] = {
-        {"", 1e9}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
-    char *end;
-    if (!((*text >= '0' && *text <= '9') || *text == '.') || strpbrk(text, "xX")) return false;
-    double value = strtod(text, &end);
-    for (size_t i = 0; end != text && i < sizeof units / sizeof *units; i++) {
-        if (strcmp(end, units[i].unit) != 0 || !(value * units[i].factor <= 1e18)) continue;
-        *ns = (uint64_t)nearbyint(value * units[i].factor);
-        return true;
-    }
-    return false;
-}
-
-static bool parse_uint(const char *text, uint64_t *value) {
-    char *end;
-    if (*text < '0' || *text > '9') return false;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    *value = number;
-    return *end == '\0' && errno == 0;
-}
-
 static bool take_count(struct parse *p, enum option_id id, const char *text, uint32_t most, uint32_t *count) {
     char expected[64];
     double number;
     snprintf(expected, sizeof expected, "a whole number from 1 to %u", most);
-    if (!options_number(text, &number) || number < 1 || number > most || number != floor(number)) {
+    if (!quantity_number(text, &number) || number < 1 || number > most || number != floor(number)) {
         return refuse(p, id, expected, text);
     }
     *count = (uint32_t)number;
@@ -113,7 +82,7 @@ static bool take_count(struct parse *p, enum option_id id, const char *text, uin
 }
 
 static bool take_time(struct parse *p, enum option_id id, const char *text, bool zero_is_fine, uint64_t *ns) {
-    if (options_time(text, ns) && (*ns > 0 || zero_is_fine)) return true;
+    if (quantity_time(text, ns) && (*ns > 0 || zero_is_fine)) return true;
     return refuse(p, id, zero_is_fine ? "a time such as 500ms, 2s, 1m" : "a positive time such as 500ms, 2s, 1m", text);
 }
 
@@ -133,8 +102,18 @@ static bool take_tag_path(struct parse *p, const char *text) {
 
 static bool take_rate(struct parse *p, const char *text) {
     double *rate = &p->options->rate_rps;
-    if (!options_number(text, rate) || *rate <= 0) return refuse(p, RATE, "a positive number", text);
+    if (!quantity_number(text, rate) || *rate <= 0) return refuse(p, RATE, "a positive number", text);
     return *rate >= 1e-3 && *rate <= 1e9 ? true : refuse(p, RATE, "a rate from 0.001 to 1e9", text);
+}
+
+static bool take_dist(struct parse *p, const char *text) {
+    p->options->distribution = distribution_named(text);
+    return p->options->distribution < DISTRIBUTIONS ? true : refuse(p, DIST, "fixed, exp, norm or zipf", text);
+}
+
+static bool take_schedule(struct parse *p, const char *text) {
+    const char *expected = schedule_parse(text, &p->options->schedule);
+    return expected ? refuse(p, SCHEDULE, expected, text) : true;
 }
 
 static bool take(struct parse *p, enum option_id id, const char *value) {
@@ -147,15 +126,17 @@ static bool take(struct parse *p, enum option_id id, const char *value) {
     case WARMUP: return take_time(p, id, value, true, &o->warmup_ns);
     case BUSY_POLL: return take_time(p, id, value, true, &o->busy_poll_ns);
     case RATE: return take_rate(p, value);
+    case DIST: return take_dist(p, value);
+    case SCHEDULE: return take_schedule(p, value);
     case HEADER: return take_header(p, value);
     case TAG_PATH: return take_tag_path(p, value);
     case SCRIPT: o->script = value; break;
     case JSON: o->json = value; break;
     case SEED:
         o->seeded = true;
-        return parse_uint(value, &o->seed) ? true : refuse(p, id, "a whole number >= 0", value);
+        return quantity_whole(value, &o->seed) ? true : refuse(p, id, "a whole number >= 0", value);
     case START_AT:
-        return parse_uint(value, &o->start_at_ns) ? true : refuse(p, id, "nanoseconds of CLOCK_MONOTONIC", value);
+        return quantity_whole(value, &o->start_at_ns) ? true : refuse(p, id, "nanoseconds of CLOCK_MONOTONIC", value);
     case LATENCY: o->print_latency = true; break;
     case U_LATENCY: o->print_latency = o->print_uncorrected = true; break;
     case KEEP_AWAKE: o->keep_awake = true; break;
@@ -212,13 +193,25 @@ static void take_positional(struct options *o, const char *text) {
     else o->script_args[o->script_arg_count++] = text;
 }
 
+/* One schedule, whether it was given as such or as rate and duration. */
+static const char *settle_schedule(struct options *o) {
+    if (o->schedule.count) {
+        if (o->rate_rps || o->duration_ns) return "--schedule: expected no --rate and --duration beside it";
+        o->duration_ns = schedule_duration(&o->schedule);
+        o->rate_rps = schedule_count(&o->schedule, o->duration_ns) * (double)NS_PER_S / (double)o->duration_ns;
+        return NULL;
+    }
+    if (!o->duration_ns) o->duration_ns = 10 * NS_PER_S;
+    if (!o->rate_rps) return o->action == ACTION_RUN ? "--rate: expected one (-R), the load is open-loop" : NULL;
+    o->schedule = schedule_constant(o->rate_rps, o->duration_ns);
+    return NULL;
+}
+
 static bool check_whole(struct parse *p) {
     struct options *o = p->options;
     if (o->action == ACTION_HELP || o->action == ACTION_VERSION) return true;
-    const char *wrong = NULL;
-    if (!o->url_text) wrong = "URL: expected one; see aefm-wrk --help";
-    else if (o->action == ACTION_RUN && o->rate_rps == 0) wrong = "--rate: expected one (-R), the load is open-loop";
-    else if (o->action == ACTION_RUN && o->connections < o->threads) {
+    const char *wrong = o->url_text ? settle_schedule(o) : "URL: expected one; see aefm-wrk --help";
+    if (!wrong && o->action == ACTION_RUN && o->connections < o->threads) {
         wrong = "--connections: expected at least as many as --threads";
     }
     if (wrong) {
@@ -231,8 +224,7 @@ static bool check_whole(struct parse *p) {
 }
 
 int options_parse(int argc, const char *const *argv, struct options *options, char *error, size_t error_size) {
-    *options = (struct options){.threads = 2, .connections = 10, .duration_ns = 10 * NS_PER_S,
-                                .timeout_ns = 2 * NS_PER_S};
+    *options = (struct options){.threads = 2, .connections = 10, .timeout_ns = 2 * NS_PER_S};
     options->headers = must_alloc((size_t)argc, sizeof *options->headers);
     options->tag_rules = must_alloc((size_t)argc, sizeof *options->tag_rules);
     options->script_args = must_alloc((size_t)argc, sizeof *options->script_args);

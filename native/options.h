@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pacer.h"
+#include "schedule.h"
 #include "tags.h"
 #include "url.h"
 
@@ -15,8 +17,10 @@ struct options {
     enum action action;
     uint32_t threads;
     uint32_t connections;
-    double rate_rps;
+    double rate_rps; /* mean over the window */
     uint64_t duration_ns;
+    struct schedule schedule; /* of the window */
+    enum distribution distribution;
     uint64_t warmup_ns;
     uint64_t timeout_ns;
     uint64_t busy_poll_ns;
@@ -42,12 +46,6 @@ struct options {
  * options_free() frees the arrays. */
 int options_parse(int argc, const char *const *argv, struct options *options, char *error, size_t error_size);
 void options_free(struct options *options);
-
-/* Parse "10", "500ms", "2s", "1.5m", "1h" (a bare number: seconds). Return false when it is none of these. */
-bool options_time(const char *text, uint64_t *ns);
-
-/* Parse "0.5", "20k", "1M". Return false when it is not a finite number >= 0. */
-bool options_number(const char *text, double *number);
 
 extern const char options_usage[];
 

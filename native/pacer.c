@@ -1,30 +1,84 @@
 #include "pacer.h"
 
 #include <math.h>
+#include <string.h>
 
-/* A century: later than any run ends, and far from where additions overflow. */
-#define FAR_NS 3.2e18
+#include "random.h"
 
-struct pacer pacer_make(uint64_t start_ns, double rate_rps, uint32_t thread, uint32_t threads) {
-    return (struct pacer){
-        .start_ns = start_ns, .period_ns = 1e9 / rate_rps, .thread = thread, .threads = threads};
+#define NORM_DEVIATION 0.25
+#define ZIPF_MAX 100
+#define ZIPF_EXPONENT 3.0
+
+static const char *const names[DISTRIBUTIONS] = {"fixed", "exp", "norm", "zipf"};
+
+const char *distribution_name(enum distribution distribution) { return names[distribution]; }
+
+enum distribution distribution_named(const char *name) {
+    int d = 0;
+    while (d < DISTRIBUTIONS && strcmp(names[d], name) != 0) d++;
+    return (enum distribution)d;
 }
 
-uint64_t pacer_time(const struct pacer *p, uint64_t slot) {
-    double request = (double)p->thread + (double)slot * (double)p->threads;
-    double offset = nearbyint(request * p->period_ns);
-    return p->start_ns + (offset < FAR_NS ? (uint64_t)offset : (uint64_t)FAR_NS);
+struct pacer pacer_make(const struct schedule *schedule, enum distribution distribution, uint64_t seed,
+                        uint64_t start_ns, uint32_t thread, uint32_t threads) {
+    struct pacer p = {.schedule = schedule, .distribution = distribution, .start_ns = start_ns, .thread = thread,
+                      .threads = threads, .random = seed};
+    double sum = 0, weighted = 0;
+    for (int k = 1; k <= ZIPF_MAX; k++) {
+        sum += pow(k, -ZIPF_EXPONENT);
+        weighted += k * pow(k, -ZIPF_EXPONENT);
+    }
+    p.zipf_scale = 1.0 / sum;
+    p.zipf_unit = sum / weighted;
+    return p;
 }
 
-uint64_t pacer_slots_before(const struct pacer *p, uint64_t time_ns) {
-    if (time_ns <= pacer_time(p, 0)) return 0;
-    double requests = (double)(time_ns - p->start_ns) / p->period_ns;
-    double guess = (requests - (double)p->thread) / (double)p->threads;
-    uint64_t slot = guess > 1.0 ? (uint64_t)guess - 1 : 0;
-    /* The guess may be off by rounding: settle on the definition. */
-    while (slot > 0 && pacer_time(p, slot - 1) >= time_ns) slot--;
-    while (pacer_time(p, slot) < time_ns) slot++;
-    return slot;
+/* Marsaglia's polar method. */
+static double normal(uint64_t *random) {
+    double u, v, square;
+    do {
+        u = 2.0 * random_unit(random) - 1.0;
+        v = 2.0 * random_unit(random) - 1.0;
+        square = u * u + v * v;
+    } while (square >= 1.0 || square == 0.0);
+    return u * sqrt(-2.0 * log(square) / square);
+}
+
+static double zipf(struct pacer *p) {
+    double left = random_unit(&p->random);
+    int k = 0;
+    do {
+        k++;
+        left -= p->zipf_scale * pow(k, -ZIPF_EXPONENT);
+    } while (left > 0 && k < ZIPF_MAX);
+    return k * p->zipf_unit;
+}
+
+static double gap(struct pacer *p) {
+    double value;
+    switch (p->distribution) {
+    case DISTRIBUTION_EXP:
+        return -log(random_unit(&p->random));
+    case DISTRIBUTION_NORM:
+        do value = 1.0 + NORM_DEVIATION * normal(&p->random);
+        while (value <= 0);
+        return value;
+    case DISTRIBUTION_ZIPF:
+        return zipf(p);
+    default:
+        return 1.0;
+    }
+}
+
+uint64_t pacer_next(struct pacer *p) {
+    if (p->distribution == DISTRIBUTION_FIXED) {
+        /* Multiplied, not summed: no rounding error grows. */
+        p->requests = (double)p->thread + (double)p->slot * (double)p->threads;
+    } else {
+        for (uint32_t n = p->slot ? p->threads : p->thread + 1; n; n--) p->requests += gap(p);
+    }
+    p->slot++;
+    return p->start_ns + schedule_time(p->schedule, p->requests);
 }
 
 uint32_t pacer_share(uint32_t total, uint32_t index, uint32_t parts) {

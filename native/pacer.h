@@ -1,28 +1,43 @@
-/* The schedule: which request is due when. Pure; no clock, no state.
+/* Which request is due when: gaps of mean 1, which a schedule's rate turns into time. Pure; no clock.
  *
- * Request i of the whole run is due at start + i / rate. Thread k of T owns the requests i = k, k + T, ...;
- * its own n-th request ("slot") is request k + n * T, so that all threads together are evenly spaced.
+ * Request i of the whole run is due when the schedule has asked for i requests (`fixed`), or for the sum of the first
+ * i + 1 random gaps. Thread k of T owns the requests i = k, k + T, ...: all threads together are one process, whose
+ * times do not depend on T.
  */
 #ifndef AEFM_PACER_H
 #define AEFM_PACER_H
 
-#include <stdint.h>
+#include "schedule.h"
 
-struct pacer {
-    uint64_t start_ns;
-    double period_ns; /* between two requests of the whole run */
-    uint32_t thread;
-    uint32_t threads;
+enum distribution {
+    DISTRIBUTION_FIXED,
+    DISTRIBUTION_EXP,  /* a Poisson process */
+    DISTRIBUTION_NORM, /* gaps 1 +- 0.25, above 0 */
+    DISTRIBUTION_ZIPF, /* k = 1 to 100 units with probability ~ 1 / k^3, as DeathStarBench's wrk2 has it */
+    DISTRIBUTIONS
 };
 
-/* `rate_rps` is the rate of the whole run, > 0. */
-struct pacer pacer_make(uint64_t start_ns, double rate_rps, uint32_t thread, uint32_t threads);
+struct pacer {
+    const struct schedule *schedule;
+    enum distribution distribution;
+    uint64_t start_ns;
+    uint32_t thread, threads;
+    uint64_t slot;     /* of the thread: how many of its requests were asked for */
+    double requests;   /* sum of gaps so far */
+    uint64_t random;
+    double zipf_scale, zipf_unit; /* 1 / sum of 1 / k^3, 1 / mean of k */
+};
 
-/* Return the intended time of the thread's slot, rounded to the nearest ns. Never decreases with `slot`. */
-uint64_t pacer_time(const struct pacer *p, uint64_t slot);
+const char *distribution_name(enum distribution distribution);
 
-/* Return how many of the thread's slots are due before `time_ns`: the first slot that is not. */
-uint64_t pacer_slots_before(const struct pacer *p, uint64_t time_ns);
+/* Return DISTRIBUTIONS when there is none of that name. */
+enum distribution distribution_named(const char *name);
+
+struct pacer pacer_make(const struct schedule *schedule, enum distribution distribution, uint64_t seed,
+                        uint64_t start_ns, uint32_t thread, uint32_t threads);
+
+/* Return when the thread's next request is due, in ns. Never decreases. */
+uint64_t pacer_next(struct pacer *p);
 
 /* Return how many of `total` things (connections) thread `index` of `parts` gets: spread, never floored. */
 uint32_t pacer_share(uint32_t total, uint32_t index, uint32_t parts);

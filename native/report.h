@@ -9,7 +9,7 @@
 #include "outcome.h"
 #include "tagged.h"
 
-#define REPORT_SCHEMA 1
+#define REPORT_SCHEMA 2
 
 struct report {
     const struct options *options;

@@ -121,6 +121,22 @@ static void put_run(struct json *j, const struct report *r) {
     json_uint(j, "threads", r->options->threads);
 }
 
+static void put_arrivals(struct json *j, const struct report *r) {
+    const struct schedule *s = &r->options->schedule;
+    json_open(j, "arrivals", '{');
+    json_text(j, "distribution", distribution_name(r->options->distribution));
+    json_open(j, "schedule", '[');
+    for (size_t i = 0; i < s->count; i++) {
+        json_open(j, NULL, '{');
+        json_real(j, "from_rps", s->phases[i].from_rps, 6);
+        json_real(j, "to_rps", s->phases[i].to_rps, 6);
+        json_uint(j, "duration_ns", s->phases[i].duration_ns);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+    json_close(j, '}');
+}
+
 bool report_adds_up(const struct report *r) { return r->total.offered == tally_sum(&r->total); }
 
 void report_json(const struct report *r, FILE *to) {
@@ -135,6 +151,7 @@ void report_json(const struct report *r, FILE *to) {
     put_machine(j, r);
     json_uint(j, "bytes_read", r->total.bytes_read);
     json_uint(j, "bytes_written", r->total.bytes_written);
+    put_arrivals(j, r);
     json_close(j, '}');
     fputc('\n', to);
     free(empty);

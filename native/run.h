@@ -17,6 +17,8 @@
 /* Written by the main thread before it says "go", read by all; the atomics and what the lock guards excepted. */
 struct run {
     const struct options *options;
+    struct schedule schedule; /* with the warm-up */
+    uint64_t seed;            /* of the arrivals */
     uint64_t start_ns;        /* of the schedule (the warm-up) */
     uint64_t window_start_ns; /* start + warm-up */
     uint64_t window_end_ns;
@@ -40,8 +42,7 @@ struct worker {
 
     struct loop loop;
     struct pacer pacer;
-    uint64_t next_slot;    /* of the pacer: the first not yet taken into `due` or `delayed` */
-    uint64_t next_slot_ns; /* when it is due */
+    uint64_t next_slot_ns; /* when the first request is due that is not yet taken into `due` or `delayed` */
     struct due_queue due;  /* wait for a free connection, in order */
     struct due_heap delayed;
     uint64_t window_end_ns; /* earlier than the run's when the thread was stopped */

@@ -127,19 +127,26 @@ static void take_due(struct worker *w, uint64_t now) {
     while (w->next_slot_ns <= now && w->next_slot_ns < w->window_end_ns && w->due.count < DUE_MAX) {
         if (!w->has_delay) enqueue(w, w->next_slot_ns);
         else if (!delay_slot(w)) return;
-        w->next_slot_ns = pacer_time(&w->pacer, ++w->next_slot);
+        w->next_slot_ns = pacer_next(&w->pacer);
     }
     while (w->delayed.count && w->delayed.times[0] <= now && w->delayed.times[0] < w->window_end_ns) {
         enqueue(w, heap_pop(&w->delayed));
     }
 }
 
+/* How many more are due than there is room for in the queue: as many as the schedule says, on the average. */
+static uint64_t due_beyond_queue(const struct worker *w, uint64_t now) {
+    const struct run *run = w->run;
+    if (w->next_slot_ns > now) return 0;
+    double asked = schedule_count(&run->schedule, now - run->start_ns);
+    return (uint64_t)fmax(0, (asked - w->pacer.requests) / run->options->threads) + 1;
+}
+
 static void dispatch(struct worker *w, uint64_t now) {
     while (w->due.count && w->idle.head && !atomic_load(&w->run->stop)) worker_send(w, w->idle.head, due_pop(&w->due));
     while (w->due.count && worker_unreachable(w)) worker_give_up(w, OUTCOME_CONNECT_ERROR, due_pop(&w->due), now);
     if (w->due.count && now >= w->run->window_start_ns) {
-        uint64_t waiting = w->due.count;
-        if (w->next_slot_ns <= now) waiting += pacer_slots_before(&w->pacer, now) - w->next_slot;
+        uint64_t waiting = w->due.count + due_beyond_queue(w, now);
         if (waiting > w->tally.backlog_max) w->tally.backlog_max = waiting;
     }
 }
@@ -182,8 +189,9 @@ static void note_start(struct worker *w, uint64_t now) {
 
 static void generate(struct worker *w) {
     const struct run *run = w->run;
-    w->pacer = pacer_make(run->start_ns, run->options->rate_rps, w->index, run->options->threads);
-    w->next_slot_ns = pacer_time(&w->pacer, 0);
+    w->pacer = pacer_make(&run->schedule, run->options->distribution, run->seed, run->start_ns, w->index,
+                          run->options->threads);
+    w->next_slot_ns = pacer_next(&w->pacer);
     w->window_end_ns = run->window_end_ns;
     for (;;) {
         uint64_t now = now_ns();

@@ -23,31 +23,6 @@ static int parse(const char *line, struct options *o, char *error) {
     return options_parse(argc, argv, o, error, 256);
 }
 
-static void times_have_units(void) {
-    static const struct { const char *text; uint64_t ns; } good[] = {
-        {"10", 10 * S}, {"500ms", 500 * MS}, {"2s", 2 * S}, {"1m", 60 * S}, {"1h", 3600 * S}, {"1.5s", 1500 * MS},
-        {"250us", 250000}, {"0", 0}, {".5", 500 * MS}};
-    static const char *const bad[] = {"", "x", "s", "-1s", "1d", "1 s", "1ss", "0x10", "nan", "inf", "1e300h", "+1"};
-    uint64_t ns;
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        CHECK(options_time(good[i].text, &ns));
-        CHECK_INT(good[i].ns, ns);
-    }
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK(!options_time(bad[i], &ns));
-}
-
-static void numbers_have_suffixes(void) {
-    static const struct { const char *text; double value; } good[] = {
-        {"0.5", 0.5}, {"200", 200}, {"20k", 20000}, {"1.5M", 1.5e6}, {"2K", 2000}, {"1G", 1e9}};
-    static const char *const bad[] = {"", "x", "-1", "1kk", "1 k", "0x1", "nan", "inf", "1e999"};
-    double value;
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        CHECK(options_number(good[i].text, &value));
-        CHECK_NEAR(good[i].value, value, 1e-6);
-    }
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK(!options_number(bad[i], &value));
-}
-
 static void everything_is_taken(void) {
     struct options o;
     char error[256];
@@ -104,6 +79,10 @@ static void mistakes_get_one_clear_line(void) {
         {"http://h -R 1 -H nope", "--header: expected 'Name: value', got 'nope'"},
         {"http://h -R 1 --seed -1", "--seed: expected a whole number >= 0, got '-1'"},
         {"http://h -R 1 --start-at soon", "--start-at: expected nanoseconds of CLOCK_MONOTONIC, got 'soon'"},
+        {"http://h -R 1 -D even", "--dist: expected fixed, exp, norm or zipf, got 'even'"},
+        {"http://h --schedule 5", "--schedule: expected phases such as 100:10s,200..800:60s, got '5'"},
+        {"http://h --schedule 0:5s", "--schedule: expected a rate above 0, got '0:5s'"},
+        {"http://h --schedule 5:5s -R 1", "--schedule: expected no --rate and --duration beside it"},
         {"http://h -R 1 --frobnicate=3", "--frobnicate: unknown option; see aefm-wrk --help"},
         {"http://h -R 1 -q", "-q: unknown option; see aefm-wrk --help"},
         {"http://h -R 1 --latency=yes", "--latency: expected no value, got 'yes'"},
@@ -118,6 +97,22 @@ static void mistakes_get_one_clear_line(void) {
     }
 }
 
+static void a_schedule_is_rate_and_duration(void) {
+    struct options o;
+    char error[256];
+    CHECK_INT(0, parse("http://h --schedule 100:10s,0..200:20s -D exp", &o, error));
+    CHECK_INT(30 * S, o.duration_ns);
+    CHECK_NEAR(100, o.rate_rps, 1e-9);
+    CHECK_INT(2, o.schedule.count);
+    CHECK_INT(DISTRIBUTION_EXP, o.distribution);
+    options_free(&o);
+    CHECK_INT(0, parse("http://h -R 10 -d 3s", &o, error));
+    CHECK_INT(1, o.schedule.count);
+    CHECK_NEAR(30, schedule_count(&o.schedule, o.duration_ns), 1e-9);
+    CHECK_INT(DISTRIBUTION_FIXED, o.distribution);
+    options_free(&o);
+}
+
 static void check_needs_no_rate(void) {
     struct options o;
     char error[256];
@@ -130,11 +125,10 @@ static void check_needs_no_rate(void) {
 }
 
 int main(void) {
-    times_have_units();
-    numbers_have_suffixes();
     everything_is_taken();
     defaults_are_those_of_wrk2();
     mistakes_get_one_clear_line();
+    a_schedule_is_rate_and_duration();
     check_needs_no_rate();
     return check_result();
 }

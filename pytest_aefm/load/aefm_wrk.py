@@ -22,7 +22,7 @@ from pytest_aefm.supervisor import Supervisor, SupervisorError
 
 __all__ = ["AefmWrk", "command_line", "failure", "read_result"]
 
-_SCHEMA = 1
+_SCHEMA = 2
 _SCRIPT_ERROR = re.compile(r"(?P<where>[^\s:]+\.lua:\d+): (?P<what>.+)")
 
 

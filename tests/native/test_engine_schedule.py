@@ -53,6 +53,19 @@ def test_requests_are_evenly_spaced_over_all_threads(serve: Make, wrk: Make) -> 
     assert sum(gap < 25e6 for gap in gaps) <= len(gaps) // 10
 
 
+def test_a_seed_reproduces_arrivals_with_any_number_of_threads(serve: Make, wrk: Make) -> None:
+    """Poisson arrivals on a ramp: as many requests whoever sends them, others with another seed."""
+    server = serve()
+    ramp = ("-c6", "-D", "exp", "--schedule", "10..90:2s,0:200ms,50:1s")
+    runs = [wrk(*ramp, "--seed", seed, f"-t{threads}", server.url).report for seed, threads in ((5, 1), (5, 3), (6, 1))]
+    assert [3.2e9] * 3 == [report["window"]["duration_ns"] for report in runs]
+    first, second, other = [report["offered"] for report in runs]
+    assert first == second
+    assert 100 < first != other
+    assert "exp" == runs[0]["arrivals"]["distribution"]
+    assert {"from_rps": 10, "to_rps": 90, "duration_ns": 2_000_000_000} == runs[0]["arrivals"]["schedule"][0]
+
+
 def test_start_at_is_honoured(serve: Make, wrk: Make) -> None:
     """The schedule starts at the monotonic time asked for, the window after the warm-up; connections before."""
     server = serve()
