@@ -56,6 +56,10 @@ else()
   set(AEFM_REASON "no usable threads library was found")
 endif()
 
+if(Threads_FOUND)
+  include(${native}/mesh.cmake)
+endif()
+
 if(AEFM_TESTS)
   enable_testing()
   add_subdirectory(${native}/tests)
