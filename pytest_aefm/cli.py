@@ -36,6 +36,13 @@ def command_parser() -> argparse.ArgumentParser:
     manifests.add_argument("--namespace", metavar="NAME", help="namespace (default: the experiment's, or aefm-APP-ID)")
     manifests.add_argument("--image", metavar="IMAGE", help="image of a topology's services (default: app_img)")
     manifests.add_argument("--otlp", metavar="URL", help="where a topology's services send traces (default: nowhere)")
+    traces = commands.add_parser("traces", help="say what files of traces tell: services, calls, critical paths")
+    traces.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="Jaeger JSON or OTLP JSON, or a folder of it"
+    )
+    form = traces.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_const", const="json", dest="form", default="table", help="all as JSON")
+    form.add_argument("--csv", action="store_const", const="csv", dest="form", help="all as one table, a figure a row")
     rbac = commands.add_parser("rbac", help="print the account and the role that runs on a Kubernetes cluster need")
     rbac.add_argument("--namespace", metavar="NAME", help="namespace that all runs use (default: one for each run)")
     clean = commands.add_parser("clean", help="remove what runs left on a Kubernetes cluster that do not live any more")
@@ -93,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _interfere(chosen)
         elif chosen.command == "mesh":
             _mesh_check(chosen.file)
+        elif chosen.command == "traces":
+            _traces(chosen)
         else:
             _schema()
     except AefmError as error:
@@ -148,6 +157,12 @@ def _mesh_check(file: Path) -> None:
 
     for line in summary(load_topology(file)):
         print(line)
+
+
+def _traces(chosen: argparse.Namespace) -> None:
+    from pytest_aefm.traces_command import show_traces
+
+    show_traces(chosen.files, chosen.form)
 
 
 def _rbac(namespace: str | None) -> None:

@@ -1,77 +1,121 @@
-"""OTLP traces: bodies read back from a receiver's store, decoded from protobuf or JSON into span columns."""
+"""OTLP traces: one export, protobuf or JSON, decoded into span columns."""
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # its stubs are a package apart
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from pytest_aefm.collectors.receiver import CONTENT_TYPES, ENCODINGS, RECORD
-from pytest_aefm.collectors.spans import SpanRows, Spans
+from pytest_aefm.collectors.receiver import CONTENT_TYPES
+from pytest_aefm.collectors.spans import LAST_NS, Spans, words_of
 from pytest_aefm.errors import CollectorError
 
-__all__ = ["StoredBody", "decode", "decode_store", "read_store"]
+__all__ = ["decode"]
 
 _PROTOBUF, _JSON = CONTENT_TYPES
-_MAX_DECOMPRESSED = 512 * 2**20
 _NAMELESS = "unknown_service"
 _POD_KEYS = ("k8s.pod.name", "host.name")  # the first that is there names the pod
 _ERROR = 2  # STATUS_CODE_ERROR
 _KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+_NO_PARENT = bytes(8)
 
 
-@dataclass(frozen=True)
-class StoredBody:
-    """An export as it was received, decompressed; ``end`` is the store's offset after it."""
-
-    content_type: str
-    data: bytes
-    end: int
+class _Value(msgspec.Struct, gc=False):
+    stringValue: str | None = None  # noqa: N815  # OTLP's names, here and below
 
 
-def read_store(path: Path, offset: int = 0) -> Iterator[StoredBody]:
-    """Yield the bodies of a receiver's store from ``offset`` (bytes, the ``end`` of an earlier body) on.
-
-    A record that is still being written is left for the next time.
-
-    Raises:
-        CollectorError: the store cannot be read, is no store at this offset, or a body cannot be decompressed.
-    """
-    try:
-        with path.open("rb") as store:
-            store.seek(offset)
-            while len(head := store.read(RECORD.size)) == RECORD.size:
-                length, content_type, encoding = RECORD.unpack(head)
-                if content_type >= len(CONTENT_TYPES) or encoding >= len(ENCODINGS):
-                    raise CollectorError(f"{path}, byte {offset}", "no record of a receiver starts here")
-                body = store.read(length)
-                if len(body) < length:
-                    return
-                where = f"{path}, byte {offset}"
-                offset += RECORD.size + length
-                data = _decompressed(body, where) if ENCODINGS[encoding] == "gzip" else body
-                yield StoredBody(CONTENT_TYPES[content_type], data, offset)
-    except OSError as error:
-        raise CollectorError(str(path), f"cannot be read: {error.strerror}") from error
+class _Attribute(msgspec.Struct, gc=False):
+    key: str = ""
+    value: _Value | None = None
 
 
-def decode_store(path: Path, offset: int = 0) -> tuple[Spans, int]:
-    """Return all spans of a store from ``offset`` on, and the offset to go on from.
+class _Resource(msgspec.Struct, gc=False):
+    attributes: list[_Attribute] | None = None
 
-    Raises:
-        CollectorError: the store cannot be read, or a body in it is malformed.
-    """
-    parts = []
-    for body in read_store(path, offset):
-        parts.append(decode(body.data, body.content_type))
-        offset = body.end
-    return Spans.concatenate(parts), offset
+
+class _Status(msgspec.Struct, gc=False):
+    code: int | str = 0
+
+
+class _Span(msgspec.Struct, gc=False):
+    traceId: str | None = None  # noqa: N815
+    spanId: str | None = None  # noqa: N815
+    parentSpanId: str | None = None  # noqa: N815
+    name: str | None = None
+    kind: int | str | None = 0
+    startTimeUnixNano: int | str = 0  # noqa: N815
+    endTimeUnixNano: int | str = 0  # noqa: N815
+    status: _Status | None = None
+
+
+class _ScopeSpans(msgspec.Struct, gc=False):
+    spans: list[_Span] | None = None
+
+
+class _ResourceSpans(msgspec.Struct, gc=False):
+    resource: _Resource | None = None
+    scopeSpans: list[_ScopeSpans] | None = None  # noqa: N815
+
+
+class _Request(msgspec.Struct, gc=False):
+    resourceSpans: list[_ResourceSpans] | None = None  # noqa: N815
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+
+
+@dataclass
+class _Columns:
+    """Collects the spans of one resource after the other."""
+
+    spans: list[Any] = field(default_factory=list)
+    service: list[int] = field(default_factory=list)
+    pod: list[int] = field(default_factory=list)
+    services: dict[str, int] = field(default_factory=dict)
+    pods: dict[str, int] = field(default_factory=dict)
+
+    def add(self, attributes: Mapping[str, str | None], spans: Sequence[Any]) -> None:
+        """Take the spans of a resource with these attributes."""
+        service = attributes.get("service.name") or _NAMELESS
+        pod = next((str(attributes[key]) for key in _POD_KEYS if attributes.get(key)), "")
+        self.service += [self.services.setdefault(service, len(self.services))] * len(spans)
+        self.pod += [self.pods.setdefault(pod, len(self.pods))] * len(spans)
+        self.spans += spans
+
+    def build(
+        self,
+        ids: tuple[list[bytes], list[bytes], list[bytes]],
+        names: Sequence[str],
+        kinds: Sequence[int],
+        times: tuple[list[int], list[int]],
+        errors: Sequence[bool],
+    ) -> Spans:
+        """Return the columns; ``ids`` are those of traces, spans and parents, ``times`` start and end."""
+        trace, span, parent = _words(*ids)
+        operations: dict[str, int] = {}
+        numbers = [operations.setdefault(name, len(operations)) for name in names]
+        start, end = (np.minimum(np.array(column, np.uint64), LAST_NS).astype(np.int64) for column in times)
+        return Spans(
+            trace[:, 0],
+            trace[:, 1],
+            span[:, 0],
+            parent[:, 0],
+            np.array(self.service, np.int32),
+            np.array(numbers, np.int32),
+            np.array(self.pod, np.int32),
+            np.array([kind if 0 <= kind < len(_KINDS) else 0 for kind in kinds], np.int8),
+            start,
+            end,
+            np.array(errors, np.bool_),
+            tuple(self.services),
+            tuple(operations),
+            tuple(self.pods),
+        )
 
 
 def decode(body: bytes, content_type: str) -> Spans:
@@ -84,9 +128,9 @@ def decode(body: bytes, content_type: str) -> Spans:
         return _decode_protobuf(body)
     if content_type == _JSON:
         try:
-            return _decode_json(json.loads(body))
-        except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
-            raise CollectorError("OTLP body", f"malformed JSON of traces: {error!r}") from error
+            return _decode_json(body)
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
+            raise CollectorError("OTLP body", f"malformed JSON of traces: {error}") from error
     raise CollectorError("OTLP body", f"content type {content_type!r}", f"{_PROTOBUF} or {_JSON}")
 
 
@@ -96,95 +140,62 @@ def _decode_protobuf(body: bytes) -> Spans:
         request.ParseFromString(body)
     except DecodeError as error:
         raise CollectorError("OTLP body", f"malformed protobuf: {error}") from error
-    rows = SpanRows()
-    number = int.from_bytes
-    for resource_spans in request.resource_spans:
-        named = {one.key: one.value.string_value for one in resource_spans.resource.attributes}
-        service, pod = _names(named)
-        for scope_spans in resource_spans.scope_spans:
-            for span in scope_spans.spans:
-                trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
-                _check_ids(len(trace_id), len(span_id), len(parent_id))
-                rows.add(
-                    number(trace_id, "big"),
-                    number(span_id, "big"),
-                    number(parent_id, "big"),
-                    service,
-                    span.name,
-                    span.kind,
-                    span.start_time_unix_nano,
-                    span.end_time_unix_nano,
-                    span.status.code == _ERROR,
-                    pod,
-                )
-    return rows.build()
-
-
-def _decode_json(request: dict[str, Any]) -> Spans:
-    """Decode OTLP's JSON mapping: hexadecimal ids, 64-bit integers as strings or numbers, unknown keys ignored."""
-    rows = SpanRows()
-    for resource_spans in request.get("resourceSpans") or ():
-        attributes = (resource_spans.get("resource") or {}).get("attributes") or ()
-        service, pod = _names({one.get("key"): (one.get("value") or {}).get("stringValue") for one in attributes})
-        for scope_spans in resource_spans.get("scopeSpans") or ():
-            for span in scope_spans.get("spans") or ():
-                _add_json(rows, service, pod, span)
-    return rows.build()
-
-
-def _add_json(rows: SpanRows, service: str, pod: str, span: dict[str, Any]) -> None:
-    trace_id, span_id = span.get("traceId") or "", span.get("spanId") or ""
-    parent_id = span.get("parentSpanId") or ""
-    _check_ids(len(trace_id) / 2, len(span_id) / 2, len(parent_id) / 2)
-    code = (span.get("status") or {}).get("code", 0)
-    rows.add(
-        int.from_bytes(bytes.fromhex(trace_id), "big"),
-        int.from_bytes(bytes.fromhex(span_id), "big"),
-        int.from_bytes(bytes.fromhex(parent_id), "big"),
-        service,
-        str(span.get("name") or ""),
-        _kind(span.get("kind", 0)),
-        _unsigned(span.get("startTimeUnixNano", 0)),
-        _unsigned(span.get("endTimeUnixNano", 0)),
-        code in (_ERROR, "STATUS_CODE_ERROR"),
-        pod,
+    columns = _Columns()
+    for resource in request.resource_spans:
+        attributes = {one.key: one.value.string_value for one in resource.resource.attributes}
+        columns.add(attributes, [span for scope in resource.scope_spans for span in scope.spans])
+    spans = columns.spans
+    return columns.build(
+        (
+            [span.trace_id for span in spans],
+            [span.span_id for span in spans],
+            [span.parent_span_id or _NO_PARENT for span in spans],
+        ),
+        [span.name for span in spans],
+        [span.kind for span in spans],
+        ([span.start_time_unix_nano for span in spans], [span.end_time_unix_nano for span in spans]),
+        [span.status.code == _ERROR for span in spans],
     )
 
 
-def _names(attributes: Mapping[Any, str | None]) -> tuple[str, str]:
-    """Return the service and the pod that a resource speaks of."""
-    pod = next((str(attributes[key]) for key in _POD_KEYS if attributes.get(key)), "")
-    return str(attributes.get("service.name") or _NAMELESS), pod
+def _decode_json(body: bytes) -> Spans:
+    """Decode OTLP's JSON mapping: hexadecimal ids, 64-bit integers as strings or numbers, unknown keys ignored."""
+    columns = _Columns()
+    for resource in _REQUEST.decode(body).resourceSpans or ():
+        listed = (resource.resource.attributes if resource.resource else None) or ()
+        attributes = {one.key: one.value.stringValue for one in listed if one.value}
+        columns.add(attributes, [span for scope in resource.scopeSpans or () for span in scope.spans or ()])
+    spans, unhex = columns.spans, bytes.fromhex
+    return columns.build(
+        (
+            [unhex(span.traceId or "") for span in spans],
+            [unhex(span.spanId or "") for span in spans],
+            [unhex(span.parentSpanId) if span.parentSpanId else _NO_PARENT for span in spans],
+        ),
+        [span.name or "" for span in spans],
+        [_kind(span.kind) for span in spans],
+        ([_unsigned(span.startTimeUnixNano) for span in spans], [_unsigned(span.endTimeUnixNano) for span in spans]),
+        [span.status is not None and span.status.code in (_ERROR, "STATUS_CODE_ERROR") for span in spans],
+    )
 
 
-def _kind(kind: object) -> int:
-    if isinstance(kind, str):
-        return _KINDS.index(kind.removeprefix("SPAN_KIND_"))
-    if not isinstance(kind, int):
-        raise TypeError(f"span kind {kind!r}")
-    return kind
+def _kind(kind: int | str | None) -> int:
+    return _KINDS.index(kind.removeprefix("SPAN_KIND_")) if isinstance(kind, str) else kind or 0
 
 
-def _unsigned(value: object) -> int:
+def _unsigned(value: int | str) -> int:
     """Return a fixed64 of the JSON mapping."""
-    if isinstance(value, bool) or not isinstance(value, int | str) or int(value) < 0:
+    number = int(value)
+    if number < 0:
         raise ValueError(f"time {value!r}")
-    return int(value)
+    return number
 
 
-def _check_ids(trace: float, span: float, parent: float) -> None:
-    if trace != 16 or span != 8 or parent not in (0, 8):
-        what = f"ids of {trace:g}, {span:g} and {parent:g} bytes"
-        raise CollectorError("OTLP body", what, "16 for a trace, 8 for a span, 8 or none for its parent")
-
-
-def _decompressed(body: bytes, where: str) -> bytes:
-    inflate = zlib.decompressobj(wbits=31)
-    try:
-        data = inflate.decompress(body, _MAX_DECOMPRESSED)
-    except zlib.error as error:
-        raise CollectorError(where, f"a body is not gzip: {error}") from error
-    if not inflate.eof:
-        what = f"over {_MAX_DECOMPRESSED} bytes when decompressed" if inflate.unconsumed_tail else "truncated"
-        raise CollectorError(where, f"a gzip body is {what}")
-    return data
+def _words(traces: list[bytes], spans: list[bytes], parents: list[bytes]) -> tuple[Any, Any, Any]:
+    """Return ids of 16, 8 and 8 bytes as rows of 64-bit words."""
+    for ids, size, what in ((traces, 16, "trace"), (spans, 8, "span"), (parents, 8, "parent")):
+        for one in ids:
+            if len(one) != size:
+                expected = "16 for a trace, 8 for a span, 8 or none for its parent"
+                raise CollectorError("OTLP body", f"a {what} id of {len(one)} bytes", expected)
+    return words_of(b"".join(traces), 2), words_of(b"".join(spans), 1), words_of(b"".join(parents), 1)

@@ -9,12 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CLIENT", "CONSUMER", "INTERNAL", "PRODUCER", "SERVER", "UNSPECIFIED", "SpanRows", "Spans", "hexadecimal"]
+__all__ = [
+    "CLIENT",
+    "CONSUMER",
+    "INTERNAL",
+    "LAST_NS",
+    "PRODUCER",
+    "SERVER",
+    "UNSPECIFIED",
+    "SpanRows",
+    "Spans",
+    "hexadecimal",
+    "words_of",
+]
 
 # OTLP's numbers of span kinds.
 UNSPECIFIED, INTERNAL, SERVER, CLIENT, PRODUCER, CONSUMER = range(6)
 
-_LAST_NS = 2**63 - 1
+LAST_NS = 2**63 - 1
 _PLAIN = ("trace_high", "trace_low", "span_id", "parent_id", "kind", "start_ns", "end_ns", "error")
 _NAMED = (("service", "services"), ("operation", "operations"), ("pod", "pods"))
 
@@ -105,8 +117,8 @@ class SpanRows:
                 self.operations.setdefault(operation, len(self.operations)),
                 self.pods.setdefault(pod, len(self.pods)),
                 kind if UNSPECIFIED <= kind <= CONSUMER else UNSPECIFIED,
-                min(start_ns, _LAST_NS),
-                min(end_ns, _LAST_NS),
+                min(start_ns, LAST_NS),
+                min(end_ns, LAST_NS),
                 error,
             )
         )
@@ -136,6 +148,11 @@ class SpanRows:
 def hexadecimal(ids: NDArray[np.uint64]) -> list[str]:
     """Return each id as 16 hexadecimal digits."""
     return _hexadecimal(ids[:, None])
+
+
+def words_of(data: bytes, words: int) -> NDArray[np.uint64]:
+    """Return big-endian bytes as rows of 64-bit words."""
+    return np.frombuffer(data, ">u8").astype(np.uint64).reshape(-1, words)
 
 
 def _hexadecimal(words: NDArray[np.uint64]) -> list[str]:

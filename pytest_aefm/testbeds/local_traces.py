@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pytest_aefm.collectors import Observations
-from pytest_aefm.collectors.otlp import decode_store
+from pytest_aefm.collectors.otlp_store import decode_store
 from pytest_aefm.collectors.traces import TraceAnalysis, analyse
 from pytest_aefm.errors import CollectorError
 from pytest_aefm.histogram import LatencyHistogram

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from pytest_aefm.apps import find_app
-from pytest_aefm.collectors.otlp import decode_store
+from pytest_aefm.collectors.otlp_store import decode_store
 from pytest_aefm.collectors.spans import CLIENT, SERVER, Spans
 from pytest_aefm.collectors.traces import analyse
 from pytest_aefm.load.aefm_wrk import AefmWrk

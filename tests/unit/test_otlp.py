@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from pytest_aefm.collectors.otlp import decode, decode_store, read_store
+from pytest_aefm.collectors.otlp import decode
+from pytest_aefm.collectors.otlp_store import decode_store, read_store
 from pytest_aefm.collectors.receiver import RECORD
 from pytest_aefm.collectors.spans import CLIENT, SERVER
 from pytest_aefm.errors import CollectorError
@@ -166,7 +167,7 @@ def test_a_broken_store_is_refused(tmp_path: Path, content: bytes, message: str)
 
 def test_a_gzip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decompression stops at a limit."""
-    monkeypatch.setattr("pytest_aefm.collectors.otlp._MAX_DECOMPRESSED", 1000)
+    monkeypatch.setattr("pytest_aefm.collectors.otlp_store._MAX_DECOMPRESSED", 1000)
     store = tmp_path / "store"
     store.write_bytes(record(gzip.compress(b"0" * 100_000), 1, 1))
     with pytest.raises(CollectorError, match="over 1000 bytes when decompressed"):

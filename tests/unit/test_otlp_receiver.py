@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from pytest_aefm.collectors import receiver as module
-from pytest_aefm.collectors.otlp import read_store
+from pytest_aefm.collectors.otlp_store import read_store
 from pytest_aefm.collectors.receiver import Receiver
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"

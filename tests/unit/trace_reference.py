@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
@@ -26,6 +26,10 @@ class Row:
     start: int
     end: int
     error: bool = False
+
+    def times(self, factor: int) -> Row:
+        """Return the same span on a clock that ticks so much faster."""
+        return replace(self, start=self.start * factor, end=self.end * factor)
 
 
 def columns(*rows: Row) -> Spans:
