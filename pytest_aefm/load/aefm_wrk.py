@@ -27,9 +27,18 @@ _SCRIPT_ERROR = re.compile(r"(?P<where>[^\s:]+\.lua:\d+): (?P<what>.+)")
 
 
 def command_line(
-    program: Path, load: LoadSpec, script: Path, url: str, start_mono_ns: int, result: Path, own_cores: bool = False
+    program: Path,
+    load: LoadSpec,
+    script: Path,
+    url: str,
+    start_mono_ns: int,
+    result: Path,
+    own_cores: bool = False,
+    host: str | None = None,
 ) -> list[str]:
     """Return the argument vector of a run whose warm-up begins at ``start_mono_ns`` (CLOCK_MONOTONIC).
+
+    ``host`` is what requests call the target, where that is not the URL's name.
 
     On cores of its own the generator keeps them awake, at idle priority, and spins until a request is due, for a fifth
     of the time between requests and 5 ms at most: a virtual core that sleeps is woken late, by 10 ms and more.
@@ -49,6 +58,7 @@ def command_line(
         *("--start-at", str(start_mono_ns)),
         *("-s", str(script)),
         *("--json", str(result)),
+        *(["-H", f"Host: {host}"] if host else []),
         url,
     ]
 

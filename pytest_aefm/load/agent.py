@@ -25,6 +25,7 @@ from pytest_aefm.errors import LoadError
 from pytest_aefm.load import lines
 from pytest_aefm.load.aefm_wrk import AefmWrk, command_line
 from pytest_aefm.load.barrier import BarrierError, Start, follow, lead, listen
+from pytest_aefm.load.network import absolute, grown, tcp_counts
 from pytest_aefm.model import LoadSpec
 
 __all__ = ["main"]
@@ -34,7 +35,7 @@ _QUIET_S = 0.1
 """Nothing is said so shortly before the start: the generator is to have the core."""
 
 _DRAIN_S = 30.0
-_SNMP = Path("/proc/net/snmp")
+_RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,8 +78,9 @@ def _run(plan: Mapping[str, Any], index: int) -> int:
         with _ticking(index == 0) as stop_ticking:
             start = _met(plan, index)
             begin_ns = start.start_ns + round(part["shift_s"] * 1e9)
-            argv = command_line(program, load, Path(plan["script"]), plan["url"], begin_ns, result)
-            before = _segments()
+            url, host = absolute(plan["url"], _resolv_conf())
+            argv = command_line(program, load, Path(plan["script"]), url, begin_ns, result, host=host)
+            before = tcp_counts()
             with _running(argv, log) as process:
                 if index == 0:
                     _say_start(start)
@@ -91,8 +93,8 @@ def _run(plan: Mapping[str, Any], index: int) -> int:
                     return _failed(4, f"the generator did not end {_DRAIN_S:.0f} s after it should have")
         if status != 0:
             return _failed(status if status > 0 else 128 - status, log.read_text(errors="replace"))
-        segments = {name: count - before.get(name, 0) for name, count in _segments().items()}
-        for line in lines.result_lines({**json.loads(result.read_text()), "tcp": segments}):
+        counted = grown(before, tcp_counts())
+        for line in lines.result_lines({**json.loads(result.read_text()), "tcp": counted}):
             _say(line)
     return 0
 
@@ -109,13 +111,12 @@ def _met(plan: Mapping[str, Any], index: int) -> Start:
         return lead(listener, others, token, lead_s=plan["lead_s"], deadline_s=deadline_s)
 
 
-def _segments() -> dict[str, int]:
-    """Return how many TCP segments this pod has sent, and how many of them again; empty where it is not told."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        names, values = (line.split() for line in _SNMP.read_text().splitlines() if line.startswith("Tcp:"))
-        told = dict(zip(names, values, strict=True))
-        return {"sent": int(told["OutSegs"]), "retransmitted": int(told["RetransSegs"])}
-    return {}
+def _resolv_conf() -> str:
+    """Return what this pod's names are looked up by; empty where nothing says."""
+    try:
+        return _RESOLV_CONF.read_text()
+    except OSError:
+        return ""
 
 
 @contextmanager

@@ -26,8 +26,11 @@ def inside(project: Project, load_image: str) -> Project:
 
 
 def test_an_experiment_is_driven_from_inside(inside: Project, connection: Connection) -> None:
-    """Its requests come from pods on the node of role load; the report has the figures of each; nothing is left."""
-    inside.write()
+    """Its requests come from pods on the node of role load; the report has the figures of each; nothing is left.
+
+    How they spread over the pods of the entry is told, with the warm-up and the probes before.
+    """
+    inside.write(replicas={"front": 2})
     inside.run()
     report = inside.report()
     (trial,) = report["trials"]
@@ -37,6 +40,11 @@ def test_an_experiment_is_driven_from_inside(inside: Project, connection: Connec
     assert {inside.nodes[1]["name"]} == {pod["node"] for pod in pods}
     assert 60 == trial["load"]["offered"] == sum(trial["load"]["outcomes"].values())
     assert trial["load"]["outcomes"]["success"] == trial["load"]["latency"]["success"]["count"]
+    assert all(pod["tcp"]["sent"] > 0 for pod in pods)
+    counted = trial["effect"]["load_path"]["entry_requests"]
+    assert 2 == len(counted)
+    assert 70 <= sum(counted.values()) < 100
+    assert "entry spread" in {check["name"] for check in trial["checks"]}
     assert {"load start skew", "load clock"} <= {check["name"] for check in trial["checks"] if check["ok"]}
     assert [] == [str(item) for item in find_leftovers(connection, report["run"]["id"])]
 

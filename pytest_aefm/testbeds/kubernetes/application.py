@@ -35,6 +35,12 @@ class Wanted:
     mesh: bool
     description: str = ""
 
+    @property
+    def selector(self) -> dict[str, str]:
+        """The labels of the pods behind the entry."""
+        services = (item.body for item in self.manifests if item.kind == "Service" and item.name == self.entry)
+        return {name: str(value) for body in services for name, value in (body["spec"].get("selector") or {}).items()}
+
 
 def wanted_app(
     app: AppSpec,

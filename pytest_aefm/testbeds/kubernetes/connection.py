@@ -103,9 +103,9 @@ class Connection:
         """
         return self._json("get", path, query=query, again=True, patience_s=patience_s)
 
-    def text(self, path: str, **query: Any) -> str:
+    def text(self, path: str, *, patience_s: float | None = None, **query: Any) -> str:
         """Read what is no JSON, such as a log."""
-        return self._asked("get", path, query, None, None, True).decode("utf-8", "replace")
+        return self._asked("get", path, query, None, None, True, patience_s).decode("utf-8", "replace")
 
     def create(self, path: str, body: Json, **query: Any) -> Json:
         """Create an object; never sent twice unless the first was turned away."""

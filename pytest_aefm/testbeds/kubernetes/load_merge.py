@@ -22,7 +22,7 @@ _SKEW_LIMIT_S = 0.050
 class PodResult:
     """What one pod measured; its clock differs from the first pod's by ``offset_ns`` (its own - the first one's).
 
-    ``tcp`` counts the segments that it sent and retransmitted, where that is known.
+    ``tcp`` is what its kernel counted of TCP meanwhile, as far as it did: see :mod:`pytest_aefm.load.network`.
     """
 
     part: Part
@@ -145,7 +145,7 @@ def _figures(pod: PodResult, late_s: float) -> dict[str, Any]:
         "p99_ms": _percentile_ms(success, 99),
         "pacer_lag_p99_ms": _percentile_ms(lag, 99),
         "threads_cpu": list(result.threads_cpu),
-        "tcp_segments": dict(pod.tcp),
+        "tcp": dict(pod.tcp),
         "start_late_ms": round(late_s * 1e3, 3),
         "clock_uncertainty_ms": round(pod.uncertainty_ns / 1e6, 3),
     }

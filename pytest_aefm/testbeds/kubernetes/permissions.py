@@ -111,6 +111,11 @@ PERMISSIONS: tuple[Permission, ...] = (
         "reach an application that has no entry from outside", "no --aefm-entry port-forward", use="forward",
     ),
     Permission(
+        "", ("pods/proxy",), ("get",),
+        "how requests spread over the pods of a mesh's entry", "requests per pod of the entry are not recorded",
+        use="reads",
+    ),
+    Permission(
         "", ("resourcequotas", "limitranges"), ("list",),
         "what a namespace admits is said before it refuses", "a quota is found when it refuses pods", use="reads",
     ),

@@ -21,6 +21,7 @@ from pytest_aefm.testbeds.kubernetes.converging import DeployedApp
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
 from pytest_aefm.testbeds.kubernetes.entry import Entry, entry_url, wait_answering
 from pytest_aefm.testbeds.kubernetes.forwarding import Forward
+from pytest_aefm.testbeds.kubernetes.load_path import LoadPath
 from pytest_aefm.testbeds.kubernetes.loading import ClusterLoad, inside_url
 from pytest_aefm.testbeds.kubernetes.marks import read_pods
 from pytest_aefm.testbeds.kubernetes.observing import PodMark
@@ -64,6 +65,7 @@ class Stage:
         self._entry: Entry | None = None
         self._forward: Forward | None = None
         self._load: ClusterLoad | None = None
+        self._path: LoadPath | None = None
         self.spec: AppSpec | None = None
         self.nodes: tuple[Node, ...] = ()
         self.pods = PodMark({})
@@ -82,6 +84,12 @@ class Stage:
         """Where it is reached, once it is deployed."""
         assert self._entry is not None, "found when it was deployed"
         return self._entry
+
+    @property
+    def path(self) -> LoadPath:
+        """The way of the load to it, once it is deployed."""
+        assert self._path is not None, "found when it was deployed"
+        return self._path
 
     def plan(self, app: AppSpec) -> None:
         """Make the manifests of an application, unless they are made already.
@@ -151,6 +159,8 @@ class Stage:
         self.pods = read_pods(self._place.connection, self.namespace, self._place.run)
         wanted = self.wanted
         self._entry = Entry(self.name, self._url(), wanted.smoke, wanted.mesh)
+        where = (self._place.connection, self.namespace, wanted.entry, wanted.selector)
+        self._path = LoadPath(*where, mesh=wanted.mesh)
         wait_answering(self.name, self._entry.url, wanted.smoke, deadline_s=_ANSWER_S)
         self.spec = self._wish
 

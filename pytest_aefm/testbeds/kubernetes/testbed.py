@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pytest_aefm.testbeds.kubernetes.cluster import INFRA, LOAD, TESTBED, named,
 from pytest_aefm.testbeds.kubernetes.connection import ApiError
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
 from pytest_aefm.testbeds.kubernetes.marks import Mark, Scene, observations, read_pods, take_mark
+from pytest_aefm.testbeds.kubernetes.node_network import NodeNetworkCollector
 from pytest_aefm.testbeds.kubernetes.observing import service_facts
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark
 from pytest_aefm.testbeds.kubernetes.refusing import prometheus_url, refuse_case, refuse_unfit
@@ -181,6 +183,7 @@ class KubernetesTestbed:
         """
         stage = self._deployed_stage()
         self._turn.require()
+        stage.path.begin(drives=self._options.load_from != "cluster")
         if self._options.load_from == "cluster":
             inside, url = stage.inside()
             return inside.start(driver.name, load, script, url, artifacts)
@@ -204,17 +207,26 @@ class KubernetesTestbed:
     def observe(self, before: Mark, after: Mark, window: Window) -> Observations:
         """Return what two marks say of a window; see :class:`pytest_aefm.testbeds.Testbed`."""
         stage = self._deployed_stage()
-        return observations(self._scene(stage), before, after, window, stage.stressors, self._turn.lost)
+        seen = observations(self._scene(stage), before, after, window, stage.stressors, self._turn.lost)
+        effect, checks = stage.path.end()  # last: it may wait for a service that does not answer
+        path = {"load_path": effect} if effect else {}
+        return replace(seen, effect={**seen.effect, **path}, checks=(*seen.checks, *checks))
 
     def collectors(self) -> Sequence[Collector]:
-        """Return the collectors of this run: Prometheus where its URL is known."""
+        """Return the collectors of this run: those that ask Prometheus, where its URL is known."""
         stage = self._deployed_stage()
         url = prometheus_url(self._options, stage.spec)
         if url is None:
             return ()
         from pytest_aefm.collectors.kube_prometheus import KubePrometheusCollector
 
-        return (KubePrometheusCollector(url, stage.namespace, stage.workloads, stage.limits),)
+        pods = KubePrometheusCollector(url, stage.namespace, stage.workloads, stage.limits)
+        nodes = {node.name: str(node.facts.get("address", "")) for node in stage.nodes}
+        entry, path = stage.wanted.entry, stage.path
+        return (
+            pods,
+            NodeNetworkCollector(url, nodes, stage.namespace, entry, lambda: path.pods, counted=stage.wanted.mesh),
+        )
 
     # --- leaving -----------------------------------------------------------------------------------------------------
 
