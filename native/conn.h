@@ -18,6 +18,7 @@ struct request {
     uint64_t bytes_read, bytes_written;
     uint32_t tag;
     bool in_window;
+    bool waited; /* for a connection */
 };
 
 struct conn {

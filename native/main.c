@@ -16,7 +16,7 @@
 #include "report.h"
 #include "run.h"
 
-enum exit_status { EXIT_DONE = 0, EXIT_USAGE = 1, EXIT_SCRIPT = 2, EXIT_CONNECT = 3, EXIT_INTERNAL = 4 };
+enum exit_status { EXIT_DONE = 0, EXIT_USAGE = 1, EXIT_SCRIPT = 2, EXIT_CONNECT = 3, EXIT_INTERNAL = 4, EXIT_UNTRUSTED = 5 };
 
 #define START_LEAD_NS (2 * NS_PER_MS)
 #define CHECK_REQUESTS 3
@@ -231,6 +231,39 @@ static void collect_rates(struct report *r, const struct worker *w) {
     for (size_t s = 0; s < whole && s < w->seconds; s++) hist_record(r->rates, w->per_second[s]);
 }
 
+/* Put the records of all threads together, tags by the report's numbers. */
+static void collect_records(struct program *p) {
+    struct report *r = &p->report;
+    for (uint32_t i = 0; i < p->options.threads; i++) r->record_count += record_count(&p->workers[i].records);
+    r->records = must_alloc(r->record_count + 1, sizeof *r->records);
+    struct record *to = r->records;
+    for (uint32_t i = 0; i < p->options.threads; i++) {
+        const struct worker *w = &p->workers[i];
+        uint32_t numbers[TAGS_MAX] = {TAG_NONE};
+        for (uint32_t t = 1; t <= w->tags->count; t++) {
+            const char *name = tag_name(w->tags, t);
+            numbers[t] = tag_number(&r->tags, name, strlen(name));
+        }
+        for (size_t k = 0; k < record_count(&w->records); k++, to++) {
+            *to = *record_at(&w->records, k);
+            to->tag = numbers[to->tag] & 2047;
+        }
+    }
+    r->records_full = r->record_count < r->total.offered;
+    qsort(r->records, r->record_count, sizeof *r->records, record_order);
+}
+
+static void collect_time(struct program *p) {
+    struct report *r = &p->report;
+    queue_track_open(&r->waiting, p->run.window_start_ns, p->run.window_end_ns);
+    r->seconds = p->workers[0].seconds;
+    r->completed = must_alloc(r->seconds + 1, sizeof *r->completed);
+    for (uint32_t i = 0; i < p->options.threads; i++) {
+        queue_track_merge(&r->waiting, &p->workers[i].waiting);
+        for (size_t s = 0; s < r->seconds; s++) r->completed[s] += p->workers[i].per_second[s];
+    }
+}
+
 static void collect(struct program *p) {
     struct report *r = &p->report;
     uint64_t end = p->run.window_end_ns, finished = now_ns();
@@ -252,6 +285,9 @@ static void collect(struct program *p) {
         r->open_failures += w->open_failures;
         collect_rates(r, w);
     }
+    collect_records(p);
+    collect_time(p);
+    report_check_self(r);
 }
 
 static enum exit_status call_done(struct program *p) {
@@ -284,6 +320,16 @@ static enum exit_status print_results(struct program *p) {
         if (fflush(p->json) != 0 || ferror(p->json)) return complain("--json: cannot write the results", EXIT_INTERNAL);
     }
     return status;
+}
+
+/* Say on standard error what keeps the figures from being trusted. */
+static enum exit_status warn(const struct program *p) {
+    const struct self_check *check = &p->report.check;
+    for (size_t i = 0; i < check->count; i++) {
+        const struct check *c = &check->checks[i];
+        if (!c->ok) fprintf(stderr, "aefm-wrk: %s: %s\n", c->warning ? "warning" : "self-check", c->message);
+    }
+    return check->ok ? EXIT_DONE : EXIT_UNTRUSTED;
 }
 
 static void announce(const struct options *o) {
@@ -326,7 +372,8 @@ static enum exit_status run_program(struct program *p) {
     status = run_load(p);
     if (status != EXIT_DONE) return status;
     collect(p);
-    return print_results(p);
+    status = print_results(p);
+    return status == EXIT_DONE ? warn(p) : status;
 }
 
 static void free_program(struct program *p) {
@@ -337,6 +384,9 @@ static void free_program(struct program *p) {
     tagged_free(&p->report.tagged);
     tag_names_free(&p->report.tags);
     free(p->report.rates);
+    free(p->report.records);
+    free(p->report.completed);
+    queue_track_free(&p->report.waiting);
     observation_free(&p->report.at_start);
     observation_free(&p->report.at_end);
     if (p->json && p->json != stdout) fclose(p->json);

@@ -23,6 +23,8 @@ const char options_usage[] =
     "  -U, --u_latency        print it also without the time that requests waited to be sent\n"
     "  -B, --batch_latency    accepted for wrk2's sake; there is one request in flight per connection\n"
     "  -T, --timeout     <T>  longest wait for one response, from its actual send (2s)\n"
+    "      --drain       <T>  longest wait for what is in flight at the window's end (the timeout)\n"
+    "      --limits  <T,...>  latencies of which to tell how many requests exceeded them: 250ms,1s\n"
     "      --warmup      <T>  load before the measured window (0)\n"
     "      --json     <FILE>  write the results as JSON; - for standard output, then without the text\n"
     "      --seed        <N>  make arrivals, and math.random of the script, reproducible\n"
@@ -36,7 +38,7 @@ const char options_usage[] =
     "Times: 10 (seconds), 500us, 500ms, 2s, 1m, 1h. See docs/aefm-wrk.md.\n";
 
 enum option_id { CONNECTIONS, DURATION, THREADS, RATE, DIST, SCHEDULE, SCRIPT, HEADER, LATENCY, U_LATENCY, BATCH,
-                 TIMEOUT, WARMUP, JSON, SEED, START_AT, BUSY_POLL, KEEP_AWAKE, TAG_PATH, CHECK, VERSION, HELP,
+                 TIMEOUT, DRAIN, LIMITS, WARMUP, JSON, SEED, START_AT, BUSY_POLL, KEEP_AWAKE, TAG_PATH, CHECK, VERSION, HELP,
                  OPTION_IDS };
 
 struct option_spec {
@@ -52,7 +54,8 @@ static const struct option_spec specs[OPTION_IDS] = {
     [SCRIPT] = {"script", 's', true},           [HEADER] = {"header", 'H', true},
     [LATENCY] = {"latency", 'L', false},        [U_LATENCY] = {"u_latency", 'U', false},
     [BATCH] = {"batch_latency", 'B', false},    [TIMEOUT] = {"timeout", 'T', true},
-    [WARMUP] = {"warmup", 0, true},             [JSON] = {"json", 0, true},
+    [WARMUP] = {"warmup", 0, true},             [DRAIN] = {"drain", 0, true},               [LIMITS] = {"limits", 0, true},
+    [JSON] = {"json", 0, true},
     [SEED] = {"seed", 0, true},                 [START_AT] = {"start-at", 0, true},
     [BUSY_POLL] = {"busy-poll", 0, true},       [KEEP_AWAKE] = {"keep-awake", 0, false},
     [TAG_PATH] = {"tag-path", 0, true},         [CHECK] = {"check", 0, false},
@@ -116,6 +119,23 @@ static bool take_schedule(struct parse *p, const char *text) {
     return expected ? refuse(p, SCHEDULE, expected, text) : true;
 }
 
+static bool take_limits(struct parse *p, const char *text) {
+    struct options *o = p->options;
+    for (const char *at = text;; at++) {
+        char one[32];
+        uint64_t ns;
+        size_t len = strcspn(at, ",");
+        if (o->limit_count == LIMITS_MAX) return refuse(p, LIMITS, "at most 32 times", text);
+        if (len >= sizeof one) return refuse(p, LIMITS, "times such as 250ms,1s", text);
+        memcpy(one, at, len);
+        one[len] = '\0';
+        if (!quantity_time(one, &ns) || ns == 0) return refuse(p, LIMITS, "times such as 250ms,1s", text);
+        o->limits_us[o->limit_count++] = ns_to_us(ns);
+        at += len;
+        if (*at == '\0') return true;
+    }
+}
+
 static bool take(struct parse *p, enum option_id id, const char *value) {
     struct options *o = p->options;
     switch (id) {
@@ -123,6 +143,8 @@ static bool take(struct parse *p, enum option_id id, const char *value) {
     case THREADS: return take_count(p, id, value, 1024, &o->threads);
     case DURATION: return take_time(p, id, value, false, &o->duration_ns);
     case TIMEOUT: return take_time(p, id, value, false, &o->timeout_ns);
+    case DRAIN: return take_time(p, id, value, true, &o->drain_ns);
+    case LIMITS: return take_limits(p, value);
     case WARMUP: return take_time(p, id, value, true, &o->warmup_ns);
     case BUSY_POLL: return take_time(p, id, value, true, &o->busy_poll_ns);
     case RATE: return take_rate(p, value);
@@ -224,7 +246,8 @@ static bool check_whole(struct parse *p) {
 }
 
 int options_parse(int argc, const char *const *argv, struct options *options, char *error, size_t error_size) {
-    *options = (struct options){.threads = 2, .connections = 10, .timeout_ns = 2 * NS_PER_S};
+    *options = (struct options){.threads = 2, .connections = 10, .timeout_ns = 2 * NS_PER_S,
+                                .drain_ns = DRAIN_WITHOUT_LIMIT};
     options->headers = must_alloc((size_t)argc, sizeof *options->headers);
     options->tag_rules = must_alloc((size_t)argc, sizeof *options->tag_rules);
     options->script_args = must_alloc((size_t)argc, sizeof *options->script_args);

@@ -11,6 +11,9 @@
 #include "tags.h"
 #include "url.h"
 
+#define LIMITS_MAX 32
+#define DRAIN_WITHOUT_LIMIT UINT64_C(2000000000000000000) /* each request has its timeout */
+
 enum action { ACTION_RUN, ACTION_CHECK, ACTION_HELP, ACTION_VERSION };
 
 struct options {
@@ -23,6 +26,7 @@ struct options {
     enum distribution distribution;
     uint64_t warmup_ns;
     uint64_t timeout_ns;
+    uint64_t drain_ns;
     uint64_t busy_poll_ns;
     bool keep_awake;
     uint64_t start_at_ns; /* CLOCK_MONOTONIC; 0: as soon as the connections are open */
@@ -32,6 +36,8 @@ struct options {
     bool print_uncorrected;
     const char *script;
     const char *json; /* file, "-" or NULL */
+    uint64_t limits_us[LIMITS_MAX];
+    size_t limit_count;
     const char **headers;
     size_t header_count;
     struct tag_rule *tag_rules;

@@ -12,6 +12,10 @@ const char *outcome_name(enum outcome outcome) {
     return names[outcome];
 }
 
+bool outcome_is_bound(enum outcome outcome) {
+    return outcome == OUTCOME_TIMEOUT || outcome == OUTCOME_UNANSWERED || outcome == OUTCOME_UNSENT;
+}
+
 enum outcome outcome_of_status(int status, enum verdict verdict) {
     if (verdict != VERDICT_NONE) return verdict == VERDICT_TRUE ? OUTCOME_SUCCESS : OUTCOME_MISMATCH;
     if (status >= 200 && status < 400) return OUTCOME_SUCCESS;
@@ -47,16 +51,6 @@ uint64_t tally_sent(const struct tally *t) { return sum_over(t, OUTCOME_SUCCESS,
 
 uint64_t tally_achieved(const struct tally *t) { return sum_over(t, OUTCOME_SUCCESS, OUTCOME_MISMATCH); }
 
-void tally_waited(struct tally *t, uint64_t from_ns, uint64_t to_ns, uint64_t start_ns, uint64_t end_ns) {
-    double quarter = (double)(end_ns - start_ns) / QUARTERS;
-    for (int q = 0; q < QUARTERS; q++) {
-        double first = (double)start_ns + quarter * q, last = first + quarter;
-        double from = (double)from_ns > first ? (double)from_ns : first;
-        double to = (double)to_ns < last ? (double)to_ns : last;
-        if (to > from) t->waiting_ns[q] += to - from;
-    }
-}
-
 static void merge_one(struct histogram **into, const struct histogram *from) {
     if (from) hist_merge(made(into), from);
 }
@@ -67,7 +61,6 @@ void tally_merge(struct tally *into, const struct tally *from) {
     into->bytes_written += from->bytes_written;
     into->backlog_max += from->backlog_max;
     for (int o = 0; o < OUTCOMES; o++) merge_one(&into->latency[o], from->latency[o]);
-    for (int q = 0; q < QUARTERS; q++) into->waiting_ns[q] += from->waiting_ns[q];
     merge_one(&into->uncorrected, from->uncorrected);
     merge_one(&into->pacer_lag, from->pacer_lag);
     merge_one(&into->backlog, from->backlog);

@@ -23,8 +23,6 @@ enum outcome {
 
 enum verdict { VERDICT_NONE, VERDICT_TRUE, VERDICT_FALSE }; /* what a script's response() returned */
 
-#define QUARTERS 4
-
 struct tally {
     uint64_t offered; /* scheduled in the window: the sum of all outcomes */
     uint64_t bytes_read, bytes_written;
@@ -33,10 +31,12 @@ struct tally {
     struct histogram *pacer_lag;
     struct histogram *backlog;
     uint64_t backlog_max;
-    double waiting_ns[QUARTERS]; /* time that requests spent waiting for a connection, by quarter of the window */
 };
 
 const char *outcome_name(enum outcome outcome);
+
+/* Tell those whose latency is a lower bound: it took at least that long. */
+bool outcome_is_bound(enum outcome outcome);
 enum outcome outcome_of_status(int status, enum verdict verdict);
 
 /* Record into *h, which is made when first needed. */
@@ -46,9 +46,6 @@ uint64_t tally_count(const struct tally *t, enum outcome outcome);
 uint64_t tally_sum(const struct tally *t);      /* of all outcomes */
 uint64_t tally_sent(const struct tally *t);     /* put on the wire */
 uint64_t tally_achieved(const struct tally *t); /* completed with a whole response */
-
-/* Add what a wait for a connection over [from, to) contributes to the mean backlog of a window [start, end). */
-void tally_waited(struct tally *t, uint64_t from_ns, uint64_t to_ns, uint64_t start_ns, uint64_t end_ns);
 
 void tally_merge(struct tally *into, const struct tally *from);
 void tally_free(struct tally *t);

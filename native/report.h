@@ -7,9 +7,29 @@
 #include "observe.h"
 #include "options.h"
 #include "outcome.h"
+#include "queue_track.h"
+#include "record.h"
+#include "selftest.h"
 #include "tagged.h"
 
 #define REPORT_SCHEMA 2
+
+#define CHECKS_MAX 8
+
+struct check {
+    const char *name, *unit;
+    bool ok, warning; /* a warning does not make the run untrustworthy */
+    double value, limit; /* NAN: not known, and fine */
+    char message[192];
+};
+
+struct self_check {
+    bool ok;
+    size_t count;
+    struct check checks[CHECKS_MAX];
+    struct arrivals_test arrivals;
+    struct trend trend;
+};
 
 struct report {
     const struct options *options;
@@ -25,13 +45,36 @@ struct report {
     struct tag_names tags;
     struct tagged tagged; /* empty where nobody named a tag */
     uint64_t reached, reached_at_start, open_failures;
+    struct record *records; /* in order of due times */
+    size_t record_count;
+    bool records_full; /* these are the first ones only */
+    struct queue_track waiting;
+    uint64_t *completed; /* responses in each second of the window */
+    size_t seconds;
+    struct self_check check;
     struct histogram *rates; /* completed requests in each whole second and thread */
 };
 
 void report_text(const struct report *r, FILE *to);
 void report_json(const struct report *r, FILE *to);
 
+/* Fill r->check: may these figures be trusted? */
+void report_check_self(struct report *r);
+
+/* Tell whether the backlog grew over the window. */
+bool report_overloaded(const struct report *r);
+
 /* Tell whether offered equals the sum of all outcomes: a report where it does not must not leave the program. */
 bool report_adds_up(const struct report *r);
+
+/* --- parts of the JSON, for report_json.c --- */
+struct json;
+
+/* "percentiles" and "limits" of a tag, or of all (SAMPLE_ALL_TAGS). */
+void put_percentiles(struct json *j, const struct report *r, uint32_t tag);
+
+/* "arrivals", "trend", "self_check". */
+void put_self_tests(struct json *j, const struct report *r);
+void put_series(struct json *j, const struct report *r);
 
 #endif

@@ -1,8 +1,12 @@
+#include <math.h>
 #include <stdlib.h>
 
 #include "clock.h"
 #include "json.h"
 #include "report.h"
+#include "sample.h"
+
+#define QUARTERS 4
 
 static void put_histogram(struct json *j, const char *name, const struct histogram *h) {
     static const struct { const char *name; double percentile; } shown[] = {
@@ -51,23 +55,35 @@ static void put_tags(struct json *j, const struct report *r, const struct histog
         put_outcomes(j, t, empty);
         json_uint(j, "bytes_read", t->bytes_read);
         json_uint(j, "bytes_written", t->bytes_written);
+        put_percentiles(j, r, i);
         json_close(j, '}');
     }
     json_close(j, '}');
 }
 
+/* The mean number that waited. */
+static double backlog_of_quarter(const struct report *r, unsigned quarter) {
+    uint64_t from = r->window_start_ns + r->duration_ns * quarter / QUARTERS;
+    return queue_track_mean(&r->waiting, from, r->window_start_ns + r->duration_ns * (quarter + 1) / QUARTERS);
+}
+
+bool report_overloaded(const struct report *r) {
+    double waiting = (double)tally_count(&r->total, OUTCOME_UNSENT), most = 0.01 * (double)r->total.offered;
+    return waiting > fmax(1, most) && backlog_of_quarter(r, 3) > backlog_of_quarter(r, 1);
+}
+
 static void put_lateness(struct json *j, const struct report *r, const struct histogram *empty) {
     const struct tally *t = &r->total;
-    double quarter_ns = (double)r->options->duration_ns / QUARTERS;
     put_histogram(j, "pacer_lag", t->pacer_lag ? t->pacer_lag : empty);
     json_close(j, '}');
     put_histogram(j, "backlog", t->backlog ? t->backlog : empty);
     json_uint(j, "max", t->backlog_max);
     json_uint(j, "at_end", tally_count(t, OUTCOME_UNSENT));
     json_open(j, "quarters", '[');
-    for (int q = 0; q < QUARTERS; q++) json_real(j, NULL, t->waiting_ns[q] / quarter_ns, 3);
+    for (unsigned q = 0; q < QUARTERS; q++) json_real(j, NULL, backlog_of_quarter(r, q), 3);
     json_close(j, ']');
     json_close(j, '}');
+    json_bool(j, "overloaded", report_overloaded(r));
 }
 
 static void put_machine(struct json *j, const struct report *r) {
@@ -76,6 +92,7 @@ static void put_machine(struct json *j, const struct report *r) {
     uint32_t threads = r->options->threads;
     json_open(j, "connections", '{');
     json_uint(j, "asked", r->options->connections);
+    json_uint(j, "most", r->options->connections);
     json_uint(j, "reached", r->reached);
     json_uint(j, "at_window_start", r->reached_at_start);
     json_uint(j, "open_failures", r->open_failures);
@@ -109,6 +126,7 @@ static void put_run(struct json *j, const struct report *r) {
     json_text(j, "url", r->options->url_text);
     json_uint(j, "seed", r->seed);
     json_bool(j, "interrupted", r->interrupted);
+    json_text(j, "ended_by", r->interrupted ? "interrupt" : "duration");
     json_open(j, "window", '{');
     json_int(j, "start_wall_ns", (int64_t)r->window_start_ns + r->at_start.wall_offset_ns);
     json_uint(j, "start_mono_ns", r->window_start_ns);
@@ -119,22 +137,6 @@ static void put_run(struct json *j, const struct report *r) {
     json_uint(j, "timeout_ns", r->options->timeout_ns);
     json_real(j, "rate_rps", r->options->rate_rps, 6);
     json_uint(j, "threads", r->options->threads);
-}
-
-static void put_arrivals(struct json *j, const struct report *r) {
-    const struct schedule *s = &r->options->schedule;
-    json_open(j, "arrivals", '{');
-    json_text(j, "distribution", distribution_name(r->options->distribution));
-    json_open(j, "schedule", '[');
-    for (size_t i = 0; i < s->count; i++) {
-        json_open(j, NULL, '{');
-        json_real(j, "from_rps", s->phases[i].from_rps, 6);
-        json_real(j, "to_rps", s->phases[i].to_rps, 6);
-        json_uint(j, "duration_ns", s->phases[i].duration_ns);
-        json_close(j, '}');
-    }
-    json_close(j, ']');
-    json_close(j, '}');
 }
 
 bool report_adds_up(const struct report *r) { return r->total.offered == tally_sum(&r->total); }
@@ -151,7 +153,11 @@ void report_json(const struct report *r, FILE *to) {
     put_machine(j, r);
     json_uint(j, "bytes_read", r->total.bytes_read);
     json_uint(j, "bytes_written", r->total.bytes_written);
-    put_arrivals(j, r);
+    put_percentiles(j, r, SAMPLE_ALL_TAGS);
+    json_null(j, "precision");
+    json_null(j, "abort");
+    put_self_tests(j, r);
+    put_series(j, r);
     json_close(j, '}');
     fputc('\n', to);
     free(empty);

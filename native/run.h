@@ -11,6 +11,8 @@
 #include "options.h"
 #include "outcome.h"
 #include "pacer.h"
+#include "queue_track.h"
+#include "record.h"
 #include "script.h"
 #include "tagged.h"
 
@@ -46,6 +48,7 @@ struct worker {
     struct due_queue due;  /* wait for a free connection, in order */
     struct due_heap delayed;
     uint64_t window_end_ns; /* earlier than the run's when the thread was stopped */
+    uint64_t drain_end_ns;
     bool ended;            /* the window is over, the drain has begun */
     bool interrupted;
 
@@ -74,6 +77,8 @@ struct worker {
     struct tag_names *tags; /* the script's, and those of --tag-path */
     uint32_t *rule_tags;    /* the number of each --tag-path's name */
     struct tagged tagged;   /* empty while there are no names */
+    struct record_log records;
+    struct queue_track waiting;
     uint32_t *per_second; /* completed responses in each second of the window */
     size_t seconds;
     char *scratch;

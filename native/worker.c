@@ -28,6 +28,7 @@ void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct sc
     w->seconds = (size_t)((o->duration_ns + NS_PER_S - 1) / NS_PER_S);
     if (w->seconds > SECONDS_MAX) w->seconds = SECONDS_MAX;
     w->per_second = must_alloc(w->seconds, sizeof *w->per_second);
+    w->records.room = RECORDS_MAX / o->threads;
     w->scratch = must_alloc(SCRATCH, 1);
     w->tags = script_tags(script);
     w->rule_tags = must_alloc(o->tag_rule_count, sizeof *w->rule_tags);
@@ -154,6 +155,7 @@ static void dispatch(struct worker *w, uint64_t now) {
 /* The window is over: send what finds a free connection; the rest of what is due remains unsent. */
 static void end_window(struct worker *w, uint64_t now) {
     w->ended = true;
+    w->drain_end_ns = w->window_end_ns + w->run->options->drain_ns;
     for (;;) {
         take_due(w, now);
         if (w->due.count == 0) return;
@@ -162,16 +164,21 @@ static void end_window(struct worker *w, uint64_t now) {
     }
 }
 
+/* What is in flight will not be waited for. */
+static void abandon(struct worker *w, uint64_t now) {
+    for (struct conn *c = w->in_flight.head; c; c = c->next) worker_finish(w, c, OUTCOME_UNANSWERED, now);
+}
+
 static void interrupt(struct worker *w, uint64_t now) {
     w->interrupted = true;
     w->window_end_ns = earliest(w->window_end_ns, now);
     if (!w->ended) end_window(w, now);
-    for (struct conn *c = w->in_flight.head; c; c = c->next) worker_finish(w, c, OUTCOME_UNANSWERED, now);
+    abandon(w, now);
 }
 
 /* When the schedule next needs attention: it cannot send while no connection is free. */
 static uint64_t schedule_deadline(const struct worker *w) {
-    if (w->ended) return LOOP_FOREVER;
+    if (w->ended) return w->drain_end_ns;
     uint64_t deadline = w->window_end_ns;
     if (!w->at_start_noted) deadline = earliest(deadline, w->run->window_start_ns);
     if (!w->idle.head && !w->has_delay && !worker_unreachable(w)) return deadline;
@@ -193,6 +200,7 @@ static void generate(struct worker *w) {
                           run->options->threads);
     w->next_slot_ns = pacer_next(&w->pacer);
     w->window_end_ns = run->window_end_ns;
+    queue_track_open(&w->waiting, run->window_start_ns, run->window_end_ns);
     for (;;) {
         uint64_t now = now_ns();
         note_start(w, now);
@@ -206,7 +214,8 @@ static void generate(struct worker *w) {
             take_due(w, now);
             dispatch(w, now);
         }
-        if (w->ended && w->in_flight.count == 0) return;
+        if (w->ended && now >= w->drain_end_ns) abandon(w, now);
+        if (w->ended && (w->in_flight.count == 0 || now >= w->drain_end_ns)) return;
         turn(w, schedule_deadline(w));
     }
 }
@@ -231,6 +240,8 @@ void worker_free(struct worker *w) {
     heap_free(&w->delayed);
     tally_free(&w->tally);
     tagged_free(&w->tagged);
+    record_log_free(&w->records);
+    queue_track_free(&w->waiting);
     free(w->rule_tags);
     buffer_free(&w->fixed_text);
     buffer_free(&w->rewritten);

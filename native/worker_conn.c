@@ -120,12 +120,18 @@ static void count(struct tally *t, const struct request *r, enum outcome outcome
     t->bytes_written += r->bytes_written;
 }
 
+static void remember(struct worker *w, const struct request *r, enum outcome outcome, uint64_t sent_ns, uint64_t end_ns) {
+    uint64_t due = r->intended_ns, late = sent_ns > due ? sent_ns - due : 0, took = end_ns > due ? end_ns - due : 0;
+    record_add(&w->records, record_make(due - w->run->window_start_ns, late, took, outcome, r->waited, r->tag));
+}
+
 void worker_finish(struct worker *w, struct conn *c, enum outcome outcome, uint64_t end_ns) {
     const struct request *r = &c->request;
     struct tally *t = &w->tally;
     if (!r->in_window) return;
     if (w->tags->count) count(tally_of_tag(w, r->tag), r, outcome, end_ns);
     count(t, r, outcome, end_ns);
+    remember(w, r, outcome, r->sent_ns, end_ns);
     if (outcome == OUTCOME_SUCCESS && w->run->options->print_uncorrected) {
         tally_value(&t->uncorrected, r->sent_ns, end_ns);
     }
@@ -155,21 +161,23 @@ static bool prepare_text(struct worker *w, struct request_text *text, uint32_t *
 }
 
 void worker_give_up(struct worker *w, enum outcome outcome, uint64_t intended_ns, uint64_t now) {
-    struct request request = {.intended_ns = intended_ns};
+    struct request request = {.intended_ns = intended_ns, .waited = true};
     struct request_text text;
-    tally_waited(&w->tally, intended_ns, now, w->run->window_start_ns, w->run->window_end_ns);
+    queue_track_wait(&w->waiting, intended_ns, now);
     if (intended_ns < w->run->window_start_ns) return;
     if (w->tags->count) {
         if (!script_error(w->script) && !prepare_text(w, &text, &request.tag)) run_stop(w->run);
         count(tally_of_tag(w, request.tag), &request, outcome, now);
     }
     count(&w->tally, &request, outcome, now);
+    remember(w, &request, outcome, now, now);
 }
 
 /* Lateness is the pacer's where the connection was free when the request was due, else it waited for one. */
-static void note_lateness(struct worker *w, const struct conn *c, uint64_t intended, uint64_t sent) {
+static void note_lateness(struct worker *w, struct conn *c, uint64_t intended, uint64_t sent) {
     bool was_free = c->idle_since_ns <= intended;
-    if (!was_free) tally_waited(&w->tally, intended, sent, w->run->window_start_ns, w->run->window_end_ns);
+    c->request.waited = !was_free;
+    if (!was_free) queue_track_wait(&w->waiting, intended, sent);
     if (c->request.in_window) tally_value(was_free ? &w->tally.pacer_lag : &w->tally.backlog, intended, sent);
 }
 

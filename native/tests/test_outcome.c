@@ -38,18 +38,6 @@ static void sums_follow_the_definitions(void) {
     tally_free(&b);
 }
 
-static void waiting_is_shared_between_quarters(void) {
-    struct tally t = {0};
-    tally_waited(&t, 50, 250, 100, 500);  /* the part before the window does not count */
-    tally_waited(&t, 150, 350, 100, 500);
-    tally_waited(&t, 450, 900, 100, 500); /* nor the part after it */
-    CHECK_NEAR(150, t.waiting_ns[0], 1e-6);
-    CHECK_NEAR(150, t.waiting_ns[1], 1e-6);
-    CHECK_NEAR(50, t.waiting_ns[2], 1e-6);
-    CHECK_NEAR(50, t.waiting_ns[3], 1e-6);
-    tally_free(&t);
-}
-
 static void negative_latency_counts_as_zero(void) {
     struct tally t = {0};
     tally_value(&t.pacer_lag, 2000, 1000);
@@ -62,7 +50,6 @@ int main(void) {
     statuses_have_classes();
     the_script_overrides_the_status();
     sums_follow_the_definitions();
-    waiting_is_shared_between_quarters();
     negative_latency_counts_as_zero();
     return check_result();
 }

@@ -20,7 +20,10 @@ from pytest_aefm.load.program import LEAD_S, ProgramRun, exit_error, run_dry
 from pytest_aefm.model import LoadResult, LoadSpec, Window
 from pytest_aefm.supervisor import Supervisor, SupervisorError
 
-__all__ = ["AefmWrk", "command_line", "failure", "read_result"]
+__all__ = ["MEASURED", "AefmWrk", "command_line", "failure", "read_result"]
+
+MEASURED = (0, 5)
+"""Exit statuses of a run that took place: with 5 a self-check failed, which is judged from its figures."""
 
 _SCHEMA = 2
 _SCRIPT_ERROR = re.compile(r"(?P<where>[^\s:]+\.lua:\d+): (?P<what>.+)")
@@ -163,7 +166,7 @@ class AefmWrk:
             raise LoadError("load driver aefm-wrk", str(error)) from error
         begin_ns = start_ns + int(load.warmup_s * 1e9)
         window = Window((begin_ns + wall_minus_mono_ns) / 1e9, begin_ns / 1e9, load.duration_s)
-        return ProgramRun("aefm-wrk", process, window, result, read_result, partial(failure, script))
+        return ProgramRun("aefm-wrk", process, window, result, read_result, partial(failure, script), MEASURED)
 
 
 _REMEDY = (

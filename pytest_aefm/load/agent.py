@@ -23,7 +23,7 @@ from typing import Any
 
 from pytest_aefm.errors import LoadError
 from pytest_aefm.load import lines
-from pytest_aefm.load.aefm_wrk import AefmWrk, command_line
+from pytest_aefm.load.aefm_wrk import MEASURED, AefmWrk, command_line
 from pytest_aefm.load.barrier import BarrierError, Start, follow, lead, listen
 from pytest_aefm.load.network import absolute, grown, tcp_counts
 from pytest_aefm.model import LoadSpec
@@ -91,7 +91,7 @@ def _run(plan: Mapping[str, Any], index: int) -> int:
                     status = process.wait(left_s + load.timeout_s + _DRAIN_S)
                 except subprocess.TimeoutExpired:
                     return _failed(4, f"the generator did not end {_DRAIN_S:.0f} s after it should have")
-        if status != 0:
+        if status not in MEASURED:
             return _failed(status if status > 0 else 128 - status, log.read_text(errors="replace"))
         counted = grown(before, tcp_counts())
         for line in lines.result_lines({**json.loads(result.read_text()), "tcp": counted}):

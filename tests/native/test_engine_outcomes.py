@@ -217,7 +217,7 @@ def test_too_few_descriptors_are_local_failures(serve: Make, engine: Path, tmp_p
     server, result = serve(), tmp_path / "result.json"
     limited = ["sh", "-c", 'ulimit -n 20 && exec "$@"', "sh", str(engine)]
     command = [*limited, "-t1", "-c40", "-R50", "-d1s", "--json", str(result), server.url]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=30)
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=30).returncode in (0, 5)
     report = json.loads(result.read_text())
     assert report["connections"]["open_failures"] > 0
     assert report["connections"]["reached"] < 40

@@ -101,7 +101,8 @@ def test_a_run_on_a_busy_core_ends_on_time(serve: Make, engine: Path) -> None:
     try:
         command = [str(engine), "-t1", "-c2", "-R20", "-d1s", "--keep-awake", server.url]
         started = time.monotonic()
-        subprocess.run(command, preexec_fn=lambda: os.sched_setaffinity(0, [core]), check=True, capture_output=True)
+        done = subprocess.run(command, preexec_fn=lambda: os.sched_setaffinity(0, [core]), capture_output=True)
+        assert done.returncode in (0, 5)
         assert time.monotonic() - started < 2.5
     finally:
         for hog in hogs:
