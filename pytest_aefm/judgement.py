@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from pytest_aefm.decision import Metrics, SLOResult, check
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.model import CheckResult, Dose, Finding, LoadResult, Verdict, Window
-from pytest_aefm.slo import SLO, Metrics, SLOResult, check
+from pytest_aefm.slo import SLO
 
 __all__ = [
     "dose_checks",
@@ -144,15 +145,32 @@ def _sentence(result: SLOResult, overloaded: bool) -> str:
 
 
 def slo_table(results: Iterable[SLOResult]) -> str:
-    """Return a plain table of SLOs: metric, limit, observed, by how much, verdict."""
-    rows = [("metric", "limit", "observed", "off by", "verdict")]
+    """Return a plain table of SLOs: metric, limit, observed, bounds of a percentile's test, by how much, verdict."""
+    results = list(results)
+    rows: list[tuple[str, ...]] = [("metric", "limit", "observed", "bounds", "off by", "verdict")]
     for item in results:
         limit = f"{item.operator} {format_value(item.limit, item.unit)}"
-        rows.append((item.metric, limit, format_value(item.observed, item.unit), _off_by(item), item.verdict))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        observed = format_value(item.observed, item.unit)
+        rows.append((item.metric, limit, observed, _bounds(item), _off_by(item), item.verdict))
+    if all(item.bounds is None for item in results):
+        rows = [(*row[:3], *row[4:]) for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _bounds(item: SLOResult) -> str:
+    """Return between which limits the test leaves a percentile open: ``112 to 131 ms``."""
+    if item.bounds is None:
+        return "-"
+    low, high = (format_value(bound, item.unit) for bound in item.bounds)
+    if item.bounds[0] is None or item.bounds[1] is None:
+        return (
+            f"over {low}" if item.bounds[0] is not None else f"under {high}" if item.bounds[1] is not None else "none"
+        )
+    number, _, unit = low.partition(" ")
+    return f"{number if high.endswith(f' {unit}') else low} to {high}"
 
 
 def _off_by(item: SLOResult) -> str:

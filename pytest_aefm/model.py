@@ -9,8 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pytest_aefm.decision import Latency, SLOResult
 from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.slo import OUTCOMES, SLO, Latency, SLOResult
+from pytest_aefm.slo import OUTCOMES, SLO
 
 __all__ = [
     "AppSpec",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_aefm.collectors import Collector, Observations
+from pytest_aefm.decision import Latency
 from pytest_aefm.errors import (
     AefmError,
     Broken,
@@ -28,7 +29,6 @@ from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.judgement import dose_checks, findings_of, judge_slos, load_checks, slo_table, start_check, verdict_of
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.model import Case, Dose, Finding, LoadResult, LoadSpec, Trial, Verdict, Window
-from pytest_aefm.slo import Latency
 from pytest_aefm.testbeds import Deployment, Testbed
 
 __all__ = ["Changes", "Events", "Smoked", "raise_for_verdict", "run_trial"]

@@ -19,6 +19,7 @@ import pytest
 
 from pytest_aefm import fixtures, hooks, slo
 from pytest_aefm.cli import command_parser
+from pytest_aefm.decision import requests_needed
 from pytest_aefm.experiment import json_schema
 from pytest_aefm.experiment.building import _REQUIRED
 from pytest_aefm.experiment.schema import ExperimentFile, Options, _plain
@@ -251,7 +252,9 @@ def slos() -> list[str]:
     lines += [
         "```text",
         "slo        = metric operator number [unit]",
-        'metric     = percentile ["{outcome=" outcome "}"] | name ["(" service ["," percentile] ")"]',
+        'metric     = percentile [labels] | name [labels] | name "(" service ["," percentile] ")"',
+        'labels     = "{" label ["," label] "}"         which requests: of an outcome, of a tag, or both',
+        'label      = "outcome=" outcome | "tag=" name   a tag is what the script or tags calls a request',
         'percentile = "p" number | "p(" number ")"      between 0 and 100, such as p99 or p(99.9)',
         f"operator   = {operators}      a percentile takes < and <= only",
         f"outcome    = {outcomes}",
@@ -264,6 +267,7 @@ def slos() -> list[str]:
     rows = [
         (code("pNN"), latency, "ms", code("p99 < 250ms")),
         (code("pNN{outcome=...}"), "percentile of another outcome", "ms", code("p99{outcome=5xx} < 1s")),
+        (code("pNN{tag=...}"), "percentile of the requests of a tag", "ms", code("p99{tag=search} < 200ms")),
         *(_metric_row(name, *metric) for name, metric in slo._METRICS.items()),
     ]
     lines += table(("metric", "meaning", "unit", "example"), rows)
@@ -283,12 +287,12 @@ def slos() -> list[str]:
         "",
         "## Requests that a percentile needs",
         "",
-        "At 95 % confidence, with none above the limit:",
+        "At 95 % confidence, with none above the limit (`self_time` is judged by its point value):",
         "",
     ]  # fmt: skip
     percents = (50, 75, 90, 95, 99, 99.9)
     return lines + list(
-        table(("percentile", "requests"), ((f"p{one:g}", f"{slo.requests_needed(one, 0.95):,}") for one in percents))
+        table(("percentile", "requests"), ((f"p{one:g}", f"{requests_needed(one, 0.95):,}") for one in percents))
     )
 
 

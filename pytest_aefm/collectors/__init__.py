@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_aefm.decision import Latency
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.model import CheckResult, Dose, Window
-from pytest_aefm.slo import Latency
 
 if TYPE_CHECKING:
     from pytest_aefm.collectors.traces import TraceAnalysis

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_aefm import slo
+from pytest_aefm.decision import requests_needed
 from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.experiment.matrix import Factor, Matrix, Point, derived_seed, interference_specs, spell_point
 from pytest_aefm.experiment.settings import Key, Setting
@@ -168,7 +168,7 @@ class Experiment:
         """Refuse an SLO over successes that needs more requests than the slowest case sends."""
         duration = self.load.duration_s
         needs = [
-            (slo.requests_needed(one.percentile, confidence), number)
+            (requests_needed(one.percentile, confidence), number)
             for number, one in enumerate(self.slos)
             if one.over_successes and one.percentile is not None
         ]

@@ -157,11 +157,13 @@ def test_message_has_metric_observed_and_limit() -> None:
 
 
 def test_table_says_by_how_much() -> None:
-    """The table of SLOs has metric, limit, observed and the distance."""
+    """The table of SLOs has metric, limit, observed, the bounds of a percentile's test, and the distance."""
     results = judge_slos([parse("p95 < 5ms"), parse("goodput >= 99%")], load().metrics(), 0.95)
     table = slo_table(results)
     assert "+5 ms (+100%)" in table.replace("+5.01", "+5").replace("+5.0 ", "+5 ")
-    assert table.splitlines()[1].split() == ["goodput", ">=", "99", "%", "100", "%", "-", "passed"]
+    assert table.splitlines()[1].split() == ["goodput", ">=", "99", "%", "100", "%", "-", "-", "passed"]
+    assert "10 to 10 ms" in table
+    assert "bounds" not in slo_table(results[:1])
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_aefm.decision import Latency, SLOResult, binomial_cdf, binomial_tail, check, requests_needed
 from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.slo import (
-    DEFAULT_SLOS,
-    Latency,
-    binomial_cdf,
-    check,
-    parse,
-    requests_needed,
-    with_defaults,
-)
+from pytest_aefm.slo import DEFAULT_SLOS, parse, with_defaults
 
 
 def latency(values_ms: list[float], at_least_ms: list[float] | None = None) -> Latency:
@@ -110,6 +104,53 @@ def test_percentile_is_decided_by_the_binomial_test(n: int, above: int, verdict:
     assert (verdict, n, above) == (result.verdict, result.n, result.above)
 
 
+@pytest.mark.parametrize(
+    ("n_eff", "verdict"), [(None, "passed"), (1000.0, "passed"), (300.0, "inconclusive"), (100.0, "inconclusive")]
+)
+def test_requests_that_resemble_one_another_decide_less(n_eff: float | None, verdict: str) -> None:
+    """3 % above of 1,000 independent requests show p95; of requests worth 300 or fewer they do not."""
+    values = latency([10.0] * 970 + [300.0] * 30)
+    known = Latency(values.exact, values.at_least, {} if n_eff is None else {250_000: n_eff})
+    result = check(parse("p95 < 250ms"), {"latency": known})
+    assert (verdict, 30, n_eff) == (result.verdict, result.above, result.n_eff)
+    assert ("worth" in result.reason) == (n_eff is not None and n_eff < 1000)
+
+
+@settings(max_examples=20)
+@given(st.integers(59, 400), st.floats(0.05, 1.0), st.integers(1, 40))
+def test_bounds_are_the_limits_at_which_the_verdict_changes(n: int, share: float, step: int) -> None:
+    """Below the lower bound a limit is violated, above the upper one it passes, between them it stays open."""
+    values = latency([float(10 + step * number) for number in range(n)])
+
+    def decided(limit_ms: float) -> SLOResult:
+        text = f"p90 <= {limit_ms:.3f}ms"
+        slo = parse(text)
+        n_eff = {round(slo.limit * 1e3): max(1.0, share * n)}
+        return check(slo, {"latency": Latency(values.exact, values.at_least, n_eff)})
+
+    low, high = decided(20.0).bounds or (None, None)
+    if low is not None:
+        assert ["violated", "inconclusive"] == [decided(low * factor).verdict for factor in (0.998, 1.002)]
+    if high is not None:
+        assert ["inconclusive", "passed"] == [decided(high * factor).verdict for factor in (0.998, 1.002)]
+    assert (high is None) == (decided(10 + step * n + 1.0).verdict != "passed")
+
+
+def test_bounds_end_where_requests_never_did() -> None:
+    """With too many requests that never ended no limit is high enough."""
+    result = check(parse("p95 < 250ms"), {"latency": latency([10.0] * 80, [2000.0] * 20)})
+    low, high = result.bounds or (None, None)
+    assert high is None
+    assert low == pytest.approx(2000.0, rel=1e-3)
+
+
+@given(st.integers(0, 50), st.integers(1, 50), st.floats(0.01, 0.99))
+def test_both_tails_of_the_binomial_distribution_agree(k: int, n: int, p: float) -> None:
+    """P(X >= k) and P(X <= k - 1) are each other's complement."""
+    k = min(k, n)
+    assert binomial_tail(k, n, p) == pytest.approx(1 - binomial_cdf(k - 1, n, p), abs=1e-9)
+
+
 def test_confidence_zero_judges_the_point_value() -> None:
     """At confidence 0 five of a hundred above the limit just hold p95, six do not."""
     slo = parse("p95 < 250ms")
@@ -166,11 +207,44 @@ def test_defaults_are_added_and_replaced_by_name() -> None:
     ]
 
 
-def test_self_time_is_a_percentile_of_its_histogram() -> None:
-    """self_time(service, p95) is decided on the service's histogram."""
-    histogram = LatencyHistogram.of([5_000.0] * 100)
+def test_self_time_is_judged_as_it_is() -> None:
+    """self_time(service, p95) is the point value of the service's histogram, however few its requests."""
+    histogram = LatencyHistogram.of([5_000.0] * 10)
     assert check(parse("self_time(rate, p95) < 20ms"), {"self_time(rate)": histogram}).verdict == "passed"
     assert check(parse("self_time(rate, p95) < 2ms"), {"self_time(rate)": histogram}).verdict == "violated"
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "source"),
+    [
+        ("p99{tag=search} < 200ms", "p99{tag=search}", "latency{tag=search}"),
+        ("p99{ outcome = 5xx , tag = a b } < 1s", "p99{tag=a b,outcome=5xx}", "latency{tag=a b,outcome=5xx}"),
+        ("goodput{tag=search} >= 99%", "goodput{tag=search}", "goodput{tag=search}"),
+        ("max{tag=search} < 1s", "max{tag=search}", "latency{tag=search}"),
+    ],
+)
+def test_a_tag_names_some_of_the_requests(text: str, metric: str, source: str) -> None:
+    """Braces say which requests are meant; the default SLOs on all of them stay."""
+    slo = parse(text)
+    assert (metric, source) == (slo.metric, slo.source)
+    assert set(DEFAULT_SLOS) < {str(one) for one in with_defaults((slo,))}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("restarts{tag=a} == 0", "{tag=...} does not apply to 'restarts'"),
+        ("goodput{outcome=5xx} >= 1%", "{outcome=...} does not apply to 'goodput'"),
+        ("p99{tag=} < 1s", "malformed {tag=}"),
+        ("p99{tag=a,tag=b} < 1s", "malformed {tag=a,tag=b}"),
+        ("p99{} < 1s", "malformed {}"),
+        ("p99{colour=red} < 1s", "malformed {colour=red}"),
+    ],
+)
+def test_wrong_labels_are_refused(text: str, message: str) -> None:
+    """The message says which label, and what is expected."""
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        parse(text)
 
 
 def test_restarts_name_the_services() -> None:
