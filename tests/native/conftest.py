@@ -9,10 +9,12 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +251,102 @@ def script(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+def _find_mesh() -> Path:
+    beside = Path(sys.executable).parent / "aefm-mesh"
+    found = os.environ.get("AEFM_MESH") or (str(beside) if beside.is_file() else shutil.which("aefm-mesh"))
+    assert found, "aefm-mesh not found: expected it in $AEFM_MESH, beside Python or on PATH"
+    return Path(found)
+
+
+@dataclass
+class MeshProcess:
+    """An aefm-mesh that runs, and the ports of its services in order."""
+
+    process: subprocess.Popen[str]
+    ports: list[int]
+
+    def connect(self) -> socket.socket:
+        """Return a new connection to its first service."""
+        return socket.create_connection(("127.0.0.1", self.ports[0]), timeout=20)
+
+    def request(
+        self, path: str = "/x", method: str = "GET", headers: dict[str, str] | None = None, body: str | None = None
+    ) -> tuple[int, str]:
+        """Return status and body of one request to its first service."""
+        connection = HTTPConnection("127.0.0.1", self.ports[0], timeout=20)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def error(self, path: str = "/x") -> tuple[int, str]:
+        """Return status and message of a request that is refused."""
+        status, body = self.request(path)
+        return status, json.loads(body)["error"]
+
+    def metric(self, line: str) -> float:
+        """Return the value of a line of /metrics that starts so."""
+        lines = self.request("/metrics")[1].splitlines()
+        return next((float(each.rsplit(" ", 1)[1]) for each in lines if each.startswith(line)), 0.0)
+
+
+def eventually(check: Callable[[], object]) -> None:
+    """Wait until ``check`` returns something true, at most 30 s."""
+    deadline = time.monotonic() + 30
+    while not check():
+        assert time.monotonic() < deadline, "it did not happen within 30 s"
+        time.sleep(0.01)
+
+
+def mesh_service(*steps: object, **more: object) -> dict[str, Any]:
+    """Return a resolved service with GET and POST /x of these steps; ``more`` replaces keys."""
+    endpoint = {"path": "/x", "parameters": [], "response_bytes": 10, "steps": list(steps)}
+    return {
+        "app": "test",
+        "service": "front",
+        "host": "127.0.0.1",
+        "port": 0,
+        "peers": {},
+        "endpoints": [{"method": method, **endpoint} for method in ("GET", "POST")],
+        "iterations_per_us": 1.0,
+        "otlp_endpoint": None,
+        "sample_ratio": 1.0,
+        "seed": 1,
+        "labels": {},
+        **more,
+    }
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Callable[..., MeshProcess]]:
+    """Return a function that serves resolved services with one aefm-mesh; it ends with the test."""
+    running: list[MeshProcess] = []
+
+    def start(*services: dict[str, Any], env: dict[str, str] | None = None) -> MeshProcess:
+        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in services]
+        ports = [int(listener.getsockname()[1]) for listener in listeners]
+        for listener in listeners:
+            listener.close()
+        config = tmp_path / f"mesh-{len(running)}.json"
+        configs = [{**service, "port": port} for service, port in zip(services, ports, strict=True)]
+        config.write_text(json.dumps({"services": configs} if len(configs) > 1 else configs[0]))
+        command = [str(_find_mesh()), "--config", str(config)]
+        process = subprocess.Popen(command, env={**os.environ, **(env or {})}, text=True)
+        running.append(MeshProcess(process, ports))
+
+        def answers() -> bool:
+            assert process.poll() is None, "aefm-mesh has ended"
+            with contextlib.suppress(OSError):
+                return running[-1].request("/-/inflight")[0] == 200
+            return False
+
+        eventually(answers)
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.process.terminate()
+    for each in running:
+        assert 0 == each.process.wait(10)
