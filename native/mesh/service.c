@@ -147,18 +147,21 @@ int service_open(struct service *s, const struct service_config *config, struct 
     return 0;
 }
 
+void service_turn(struct service *s, uint64_t deadline_ns) {
+    uint64_t timer_ns = timers_next_ns(&s->timers);
+    int n = loop_wait(&s->loop, timer_ns < deadline_ns ? timer_ns : deadline_ns);
+    for (int i = 0; i < n; i++) {
+        struct stream *stream = s->loop.events[i].data.ptr;
+        if (stream && stream->fd >= 0) stream->ready(stream, s->loop.events[i].events);
+    }
+    free_buried(s);
+    timers_fire(&s->timers, now_ns());
+    free_buried(s);
+}
+
 void service_run(struct service *s) {
     loop_sharpen_timers();
     while (!s->stopping || (s->in_flight && now_ns() < s->stop_by_ns)) {
-        uint64_t deadline = timers_next_ns(&s->timers);
-        if (s->stopping && s->stop_by_ns < deadline) deadline = s->stop_by_ns;
-        int n = loop_wait(&s->loop, deadline == UINT64_MAX ? LOOP_FOREVER : deadline);
-        for (int i = 0; i < n; i++) {
-            struct stream *stream = s->loop.events[i].data.ptr;
-            if (stream && stream->fd >= 0) stream->ready(stream, s->loop.events[i].events);
-        }
-        free_buried(s);
-        timers_fire(&s->timers, now_ns());
-        free_buried(s);
+        service_turn(s, s->stopping ? s->stop_by_ns : LOOP_FOREVER);
     }
 }

@@ -191,6 +191,9 @@ struct service {
 /* Listen and prepare everything. Return 0; or -1, after saying why on standard error. */
 int service_open(struct service *service, const struct service_config *config, struct resolver *resolver);
 
+/* Handle what is ready now, or at the next timer, or at the deadline. */
+void service_turn(struct service *service, uint64_t deadline_ns);
+
 /* Serve until stop_fd is readable, then until what is in flight has ended, for 0.5 s at most. The process ends then:
  * nothing is freed. */
 void service_run(struct service *service);
