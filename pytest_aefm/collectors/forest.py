@@ -9,7 +9,7 @@ import numpy as np
 from pytest_aefm.collectors.intervals import Flags, Rows
 from pytest_aefm.collectors.spans import Spans
 
-__all__ = ["Forest"]
+__all__ = ["Forest", "trace_numbers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Forest:
         if not len(spans):
             none, no = np.zeros(0, np.int64), np.zeros(0, np.bool_)
             return cls(spans, none, 0, none, no, no, no, none, none, no, none)
-        trace, traces = _trace_numbers(spans)
+        trace, traces = trace_numbers(spans)
         ids = np.unique(spans.span_id)
         own = trace * len(ids) + np.searchsorted(ids, spans.span_id)
         keys, first = np.unique(own, return_index=True)
@@ -93,7 +93,7 @@ class Forest:
         return self.has_parent() & (early | late)
 
 
-def _trace_numbers(spans: Spans) -> tuple[Rows, int]:
+def trace_numbers(spans: Spans) -> tuple[Rows, int]:
     """Number the traces in order of their ids; rows of one trace mostly follow one another, so runs are sorted."""
     new = np.ones(len(spans), np.bool_)
     new[1:] = (spans.trace_high[1:] != spans.trace_high[:-1]) | (spans.trace_low[1:] != spans.trace_low[:-1])

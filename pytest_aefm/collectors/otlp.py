@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from pytest_aefm.collectors.receiver import CONTENT_TYPES
 from pytest_aefm.collectors.spans import LAST_NS, Spans, words_of
 from pytest_aefm.errors import CollectorError
 
-__all__ = ["decode"]
+__all__ = ["decode", "decode_result"]
 
 _PROTOBUF, _JSON = CONTENT_TYPES
 _NAMELESS = "unknown_service"
@@ -66,7 +66,11 @@ class _Request(msgspec.Struct, gc=False):
     resourceSpans: list[_ResourceSpans] | None = None  # noqa: N815
 
 
-_REQUEST = msgspec.json.Decoder(_Request)
+class _Result(msgspec.Struct, gc=False):
+    result: _Request | None = None
+
+
+_REQUEST, _RESULT = msgspec.json.Decoder(_Request), msgspec.json.Decoder(_Result)
 
 
 @dataclass
@@ -127,11 +131,24 @@ def decode(body: bytes, content_type: str) -> Spans:
     if content_type == _PROTOBUF:
         return _decode_protobuf(body)
     if content_type == _JSON:
-        try:
-            return _decode_json(body)
-        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
-            raise CollectorError("OTLP body", f"malformed JSON of traces: {error}") from error
+        return _json_spans(body, _REQUEST.decode)
     raise CollectorError("OTLP body", f"content type {content_type!r}", f"{_PROTOBUF} or {_JSON}")
+
+
+def decode_result(body: bytes) -> Spans:
+    """Decode an answer of Jaeger's query API v3: OTLP's JSON under ``result``.
+
+    Raises:
+        CollectorError: the body is malformed.
+    """
+    return _json_spans(body, lambda text: _RESULT.decode(text).result or _Request())
+
+
+def _json_spans(body: bytes, read: Callable[[bytes], _Request]) -> Spans:
+    try:
+        return _decode_json(read(body))
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
+        raise CollectorError("OTLP body", f"malformed JSON of traces: {error}") from error
 
 
 def _decode_protobuf(body: bytes) -> Spans:
@@ -158,10 +175,10 @@ def _decode_protobuf(body: bytes) -> Spans:
     )
 
 
-def _decode_json(body: bytes) -> Spans:
+def _decode_json(request: _Request) -> Spans:
     """Decode OTLP's JSON mapping: hexadecimal ids, 64-bit integers as strings or numbers, unknown keys ignored."""
     columns = _Columns()
-    for resource in _REQUEST.decode(body).resourceSpans or ():
+    for resource in request.resourceSpans or ():
         listed = (resource.resource.attributes if resource.resource else None) or ()
         attributes = {one.key: one.value.stringValue for one in listed if one.value}
         columns.add(attributes, [span for scope in resource.scopeSpans or () for span in scope.spans or ()])

@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pytest_aefm.collectors import Observations
 from pytest_aefm.collectors.otlp_store import decode_store
-from pytest_aefm.collectors.traces import TraceAnalysis, analyse
+from pytest_aefm.collectors.trace_figures import trace_observations
 from pytest_aefm.errors import CollectorError
-from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.model import Window
 from pytest_aefm.supervisor import Process, Supervisor
 from pytest_aefm.testbeds.local_app import PYTHON_ENVIRONMENT, free_ports, python_program
@@ -60,7 +57,7 @@ class TraceCollector:
 
     receiver: LocalReceiver
     name: str = "traces"
-    provides: frozenset[str] = frozenset({"self_time"})
+    provides: frozenset[str] = frozenset({"self_time", "trace_coverage"})
     _ports: dict[str, int] = field(default_factory=dict)
     _offset: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -83,48 +80,15 @@ class TraceCollector:
                 reasons = "; ".join(f"{name}: {answer['error']}" for name, answer in flushed.items())
                 raise CollectorError("traces", f"no service could be flushed: {reasons}"[:400])
             spans, self._offset = decode_store(self.receiver.store, self._offset)
-        start_ns, length_ns = round(window.start_wall_s * 1e9), round(window.duration_s * 1e9)
-        analysis = analyse(spans, start_ns, start_ns + length_ns)
-        return Observations(metrics=_metrics(analysis), details=_details(analysis, flushed), traces=analysis)
+        return trace_observations(spans, window, _delivery(flushed))
 
 
-def _metrics(analysis: TraceAnalysis) -> dict[str, LatencyHistogram]:
-    return {
-        f"self_time({name})": LatencyHistogram.of(service.self_time_us.tolist())
-        for name, service in analysis.services.items()
-    }
-
-
-def _details(analysis: TraceAnalysis, flushed: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
-    """Return the figures that say how far the traces can be trusted, and per service what else they tell."""
+def _delivery(flushed: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
+    """Return what services say they did not deliver."""
     dropped = {name: answer["spans_dropped"] for name, answer in flushed.items() if answer.get("spans_dropped")}
     failed = {name: answer.get("error", "not complete") for name, answer in flushed.items() if _incomplete(answer)}
-    return {
-        "traces": analysis.traces,
-        "spans": analysis.spans,
-        "spans_per_trace": round(analysis.spans / analysis.traces, 3) if analysis.traces else None,
-        "orphans": analysis.orphans,
-        "rootless": analysis.rootless,
-        "skewed": analysis.skewed,
-        "errors": analysis.errors,
-        "dropped_since_start": dropped,
-        "not_flushed": failed,
-        "services": {
-            name: {
-                "requests": service.count,
-                "self_time_p50_ms": _median_ms(service.self_time_us),
-                "duration_p50_ms": _median_ms(service.duration_us),
-                "transit_p50_ms": _median_ms(service.transit_us),
-                "errors": service.errors,
-            }
-            for name, service in sorted(analysis.services.items())
-        },
-    }
+    return {"dropped_since_start": dropped, "not_flushed": failed}
 
 
 def _incomplete(answer: Mapping[str, object]) -> bool:
     return "error" in answer or not answer.get("complete", True)
-
-
-def _median_ms(values_us: Any) -> float | None:
-    return round(float(np.median(values_us)) / 1e3, 4) if len(values_us) else None
