@@ -176,7 +176,12 @@ def _app(metafunc: pytest.Metafunc, chosen: experiment.Experiment, testbed: str)
     if testbed == "kubernetes":
         said = chosen.cluster
         nodes = {node.name: node.roles for node in said.nodes}
-        app = replace(app, cluster=ClusterSpec(nodes, _url(said.entry_url), _url(said.prometheus_url)))
+        app = replace(
+            app,
+            cluster=ClusterSpec(
+                nodes, _url(said.entry_url), _url(said.prometheus_url), _url(said.jaeger_url), said.jaeger_entrance
+            ),
+        )
         if app.manifests is not None:
             found = _find(metafunc, chosen, "file_paths", app.manifests, "yaml_repo", Path.exists)
             return replace(app, manifests=str(found.resolve()))

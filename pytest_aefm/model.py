@@ -54,6 +54,8 @@ class ClusterSpec:
     nodes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     entry_url: str | None = None
     prometheus_url: str | None = None
+    jaeger_url: str | None = None
+    jaeger_entrance: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ class LoadSpec:
 class Case:
     """One point of the matrix. ``factors`` holds every factor by name, the user's own ones included.
 
-    ``script_path`` is where the load's script was found, ``repeats`` how rounds follow one another.
+    ``script_path`` is where the load's script was found, ``repeats`` how rounds follow one another. With traces of
+    less than ``min_trace_coverage`` of the requests sent, SLOs on traces have no data.
     """
 
     id: str
@@ -123,6 +126,7 @@ class Case:
     position: int = 0
     script_path: Path | None = None
     repeats: str | None = None
+    min_trace_coverage: float = 0.0
 
     @property
     def round(self) -> int:

@@ -30,6 +30,7 @@ class ClusterOptions:
     load_from: str = "local"
     load_pods: int = 1
     prometheus: str | None = None
+    jaeger: str | None = None
 
     @property
     def lease_home(self) -> str:

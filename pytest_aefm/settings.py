@@ -60,13 +60,14 @@ _OPTIONS = (
     ("load-from", "local", "cluster: where the load comes from, local (this machine) or cluster"),
     ("load-pods", "1", "cluster: how many pods drive the load from inside"),
     ("prometheus", "", "cluster: URL of its Prometheus (default: the experiment's prometheus_host)"),
+    ("jaeger", "", "cluster: URL of its Jaeger's query API (default: the experiment's jaeger_host)"),
 )
 _FLAGS = (
     ("observe", "judge and report, but let violated, no_data and inconclusive pass"),
     ("keep", "cluster: leave the application there for the next run"),
     ("allow-shared", "cluster: disturb nodes where pods of others run, too"),
 )
-_METAVARS = {"ready-timeout": "SECONDS", "wait": "SECONDS", "load-pods": "N", "prometheus": "URL"}
+_METAVARS = {"ready-timeout": "SECONDS", "wait": "SECONDS", "load-pods": "N", "prometheus": "URL", "jaeger": "URL"}
 _ENTRIES, _ORIGINS = ("nodeport", "loadbalancer", "port-forward"), ("local", "cluster")
 
 
@@ -179,6 +180,7 @@ def _cluster(config: pytest.Config) -> ClusterOptions:
         load_from=_one_of("load-from", _text(config, "load-from"), _ORIGINS),
         load_pods=_whole("load-pods", _text(config, "load-pods")),
         prometheus=_text(config, "prometheus") or None,
+        jaeger=_text(config, "jaeger") or None,
     )
 
 

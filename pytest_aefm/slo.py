@@ -45,6 +45,7 @@ _METRICS: dict[str, tuple[str, str, str]] = {
     "cpu": ("share", "must", "CPU that a service used, of its limit"),
     "cpu_cores": ("cores", "must", "cores that a service used, mean over the window"),
     "memory": ("bytes", "must", "resident memory of a service, at that edge of the window where it was larger"),
+    "trace_coverage": ("share", "never", "requests of which there is a trace / requests sent"),
     "self_time": ("ms", "must", "a service's own time per request, from traces; a percentile of it"),
 }
 _LABELLED = {"outcome": ("latency",), "tag": ("latency", "max", "mean", "goodput", "error_rate")}

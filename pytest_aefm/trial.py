@@ -284,7 +284,8 @@ def _judge(
     if "testbed" not in seen:
         reason = f"the testbed's own counters could not be read: {states['testbed'].get('reason', '')}"
         missing |= dict.fromkeys(("cpu", "cpu_cores", "memory", "restarts"), reason)
-    slos = judge_slos(trial.case.slos, metrics, confidence, load.unknown)
+    unknown = {**load.unknown, **_cover(trial.case, load, seen, metrics)}
+    slos = judge_slos(trial.case.slos, metrics, confidence, unknown)
     findings = findings_of(checks, slos, missing, load.overloaded)
     return replace(
         trial,
@@ -298,6 +299,25 @@ def _judge(
         collectors=states,
         artifacts=tuple(path for observations in seen.values() for path in observations.artifacts),
     )
+
+
+def _cover(
+    case: Case,
+    load: LoadResult,
+    seen: Mapping[str, Observations],
+    metrics: dict[str, float | Latency | LatencyHistogram],
+) -> dict[str, str]:
+    """Add the traces' coverage to the metrics; below the case's least, take out what traces say, and return why."""
+    sent = load.achieved if load.sent is None else load.sent
+    traces = [one.traces.traces for one in seen.values() if one.traces is not None]
+    if not traces or not sent:
+        return {}
+    coverage = metrics["trace_coverage"] = max(traces) / sent
+    if coverage >= case.min_trace_coverage:
+        return {}
+    reason = f"traces of {coverage:.1%} of the requests sent, min_trace_coverage {case.min_trace_coverage:.1%}"
+    dropped = [name for name in metrics if name.startswith("self_time(")]
+    return {name: reason for name in dropped if metrics.pop(name) is not None}
 
 
 def _numbers(load: LoadResult, metrics: Mapping[str, float | Latency | LatencyHistogram]) -> dict[str, Any]:

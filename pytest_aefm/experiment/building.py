@@ -89,6 +89,7 @@ class _Builder:
             load=self.load(),
             slos=() if slos == "none" else with_defaults(slos),
             judged=slos != "none",
+            min_trace_coverage=self.value("min_trace_coverage", 0.0),
             seed=self.value("seed"),
             interference=self.interference(),
             cluster=self.cluster(),

@@ -139,6 +139,9 @@ PositiveCount = Annotated[int, Reads(read.positive_count, _POSITIVE)]
 Port = Annotated[int, Reads(read.port, {**_POSITIVE, "maximum": 65535})]
 Duration = Annotated[float, Reads(read.duration_s, {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}]})]
 PositiveDuration = Annotated[float, Reads(read.positive_duration_s, _QUANTITY)]
+Share = Annotated[
+    float, Reads(read.share, {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0, "maximum": 1}]})
+]
 Cores = Annotated[float, Reads(read.cores, _QUANTITY)]
 Bytes = Annotated[int, Reads(read.size_bytes, _QUANTITY)]
 PodMemory = Annotated[str | int, Reads(_pod_memory, _QUANTITY)]

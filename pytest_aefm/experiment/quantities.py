@@ -46,6 +46,7 @@ _BYTES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | 
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
 }  # fmt: skip
 _CORES = re.compile(r"^\s*(\d+(?:\.\d+)?)m\s*$", re.ASCII)
+_PERCENT = re.compile(r"^(\d+(?:\.\d+)?)\s*%$")
 _THROUGHPUT = re.compile(r"^\d+(?:\.\d+)?[KMGTkmgt]?$", re.ASCII)
 
 
@@ -101,6 +102,16 @@ def count(value: Any) -> int:
 def positive_count(value: Any) -> int:
     """Return a whole number of at least 1."""
     return _whole(value, "a whole number of at least 1", 1, 2**31)
+
+
+def share(value: Any) -> float:
+    """Return a share of 1: a number from 0 to 1, or percent such as ``90%``."""
+    expected = "a share from 0 to 1, or such as 90%"
+    found = _PERCENT.match(value) if isinstance(value, str) else None
+    size = float(Decimal(found[1]) / 100) if found else float(number(value, expected))
+    if not 0 <= size <= 1:
+        raise Wrong.expected(expected, value)
+    return size
 
 
 def port(value: Any) -> int:

@@ -31,6 +31,7 @@ from pytest_aefm.experiment.fields import (
     RoundNumbers,
     Rounds,
     Script,
+    Share,
     SLOs,
     Text,
     Throughput,
@@ -195,6 +196,8 @@ class Options(Strict):
     """Cases to leave out: those that match all keys of an entry."""
     slos: SLOs = ()
     """Conditions such as p99 < 250ms, or none to judge nothing."""
+    min_trace_coverage: Share = 0.0
+    """Least share of the requests sent that must have a trace: below it SLOs on traces have no data."""
     testbed: Literal["local", "kubernetes"] = "local"
     """Where the application runs; kubernetes where nodes or yaml_repo is given."""
     mutates: Flag = False

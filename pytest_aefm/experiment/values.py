@@ -99,6 +99,7 @@ class Experiment:
     matrix: Matrix
     slos: tuple[SLO, ...] = ()
     judged: bool = True
+    min_trace_coverage: float = 0.0
     seed: int | None = None
     interference: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     cluster: Cluster = Cluster()
@@ -150,7 +151,20 @@ class Experiment:
             load = self.load.at(float(point["rate"]), derived_seed(seed, self.name, point.get("round", 1)))
             disturbances = self.interference_specs(point)
             disturbances = specs.setdefault(tuple((spec.kind, spec.count) for spec in disturbances), disturbances)
-            cases.append(Case(name, self.name, self.testbed, self.app, disturbances, load, point, self.slos, position))
+            cases.append(
+                Case(
+                    name,
+                    self.name,
+                    self.testbed,
+                    self.app,
+                    disturbances,
+                    load,
+                    point,
+                    self.slos,
+                    position,
+                    min_trace_coverage=self.min_trace_coverage,
+                )
+            )
         return tuple(cases)
 
     def interference_specs(self, point: Mapping[str, Scalar]) -> tuple[InterferenceSpec, ...]:

@@ -89,7 +89,7 @@ def serving(jaeger: FakeJaeger) -> Iterator[FakeJaeger]:
                 self.answer(200, {"data": [v1(one) for one in found], "errors": None})
             elif where.path == "/api/v3/traces" and jaeger.version == "v3":
                 ends = [_us(query[f"query.start_time_{end}"]) for end in ("min", "max")]
-                found = jaeger.found(*ends, int(query["query.search_depth"]))
+                found = jaeger.found(ends[0], ends[1], int(query["query.search_depth"]))
                 spans = [part for one in found for part in v3(one)]
                 self.answer(200 if spans else 404, {"result": {"resourceSpans": spans}})
             else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -21,7 +20,7 @@ LENGTH_S = 40.0
 
 
 @pytest.fixture
-def window() -> Iterator[Window]:
+def window() -> Window:
     """A window of 40 s that ended ten seconds ago."""
     return Window(float(int(time.time()) - 50), time.monotonic() - 50, LENGTH_S)
 

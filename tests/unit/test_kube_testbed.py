@@ -297,7 +297,7 @@ def case(*slos: str, cpu: int = 0) -> Case:
         (case(cpu=1), ClusterOptions(stress_image="x", namespace="n"), "--aefm-allow-shared"),
         (case(), ClusterOptions(load_from="cluster"), "--aefm-load-image"),
         (case("cpu(rate) < 80%"), ClusterOptions(), "no Prometheus is known; name it with --aefm-prometheus"),
-        (case("self_time(rate, p95) < 5ms"), ClusterOptions(prometheus="http://x"), "collects no traces yet"),
+        (case("self_time(rate, p95) < 5ms"), ClusterOptions(prometheus="http://x"), "no Jaeger is known"),
     ],
     ids=["no image", "shared", "no image of load", "no Prometheus", "no traces"],
 )

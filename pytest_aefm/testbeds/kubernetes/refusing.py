@@ -9,12 +9,17 @@ from pytest_aefm.options import ClusterOptions
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_cluster
 
-__all__ = ["prometheus_url", "refuse_case", "refuse_unfit"]
+__all__ = ["jaeger_url", "prometheus_url", "refuse_case", "refuse_unfit"]
 
 
 def prometheus_url(options: ClusterOptions, app: AppSpec | None) -> str | None:
     """Return where the cluster's Prometheus is asked: as the user says, else the experiment; None if nobody does."""
     return options.prometheus or (app.cluster.prometheus_url if app else None)
+
+
+def jaeger_url(options: ClusterOptions, app: AppSpec | None) -> str | None:
+    """Return where traces are asked for: as the user says, else the experiment; None if nobody does."""
+    return options.jaeger or (app.cluster.jaeger_url if app else None)
 
 
 def refuse_case(case: Case, options: ClusterOptions) -> None:
@@ -33,8 +38,8 @@ def refuse_case(case: Case, options: ClusterOptions) -> None:
     if options.load_from == "cluster" and options.load_image is None:
         raise ConfigurationError("--aefm-load-from=cluster", "no image", None, "name it with --aefm-load-image")
     for slo in case.slos:
-        if slo.name == "self_time":
-            raise ConfigurationError(f"SLO {slo.text}", "the testbed 'kubernetes' collects no traces yet")
+        if slo.name in ("self_time", "trace_coverage") and jaeger_url(options, case.app) is None:
+            raise ConfigurationError(f"SLO {slo.text}", "no Jaeger is known", None, "name it with --aefm-jaeger")
         if slo.name in ("cpu", "cpu_cores", "memory") and prometheus_url(options, case.app) is None:
             hint = "name it with --aefm-prometheus"
             raise ConfigurationError(f"SLO {slo.text}", "no Prometheus is known", None, hint)

@@ -28,7 +28,7 @@ from pytest_aefm.testbeds.kubernetes.marks import Mark, Scene, observations, rea
 from pytest_aefm.testbeds.kubernetes.node_network import NodeNetworkCollector
 from pytest_aefm.testbeds.kubernetes.observing import service_facts
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark
-from pytest_aefm.testbeds.kubernetes.refusing import prometheus_url, refuse_case, refuse_unfit
+from pytest_aefm.testbeds.kubernetes.refusing import jaeger_url, prometheus_url, refuse_case, refuse_unfit
 from pytest_aefm.testbeds.kubernetes.removing import made_by, remove
 from pytest_aefm.testbeds.kubernetes.stage import Place, Stage, attempt
 from pytest_aefm.testbeds.kubernetes.turns import Turn, reach
@@ -213,8 +213,19 @@ class KubernetesTestbed:
         return replace(seen, effect={**seen.effect, **path}, checks=(*seen.checks, *checks))
 
     def collectors(self) -> Sequence[Collector]:
-        """Return the collectors of this run: those that ask Prometheus, where its URL is known."""
+        """Return the collectors of this run: those that ask Prometheus and Jaeger, where their URLs are known."""
         stage = self._deployed_stage()
+        return (*self._metric_collectors(stage), *self._trace_collectors(stage))
+
+    def _trace_collectors(self, stage: Stage) -> Sequence[Collector]:
+        url = jaeger_url(self._options, stage.spec)
+        if url is None or stage.spec is None:
+            return ()
+        from pytest_aefm.collectors.jaeger import JaegerCollector
+
+        return (JaegerCollector(url, stage.spec.cluster.jaeger_entrance or stage.wanted.entry),)
+
+    def _metric_collectors(self, stage: Stage) -> Sequence[Collector]:
         url = prometheus_url(self._options, stage.spec)
         if url is None:
             return ()
