@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,13 +14,14 @@ from typing import Any, NoReturn, TypeVar
 import pytest
 
 from pytest_aefm import experiment
+from pytest_aefm.cases import unmarked, with_cases
 from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.load.scripts import changes_data, find_script
 from pytest_aefm.model import AppSpec, Case, ClusterSpec, Trial
 from pytest_aefm.progress import duration_text
 from pytest_aefm.settings import settings_of
 
-__all__ = ["ExperimentFile", "estimates", "parametrize", "plan_lines", "running_order"]
+__all__ = ["ExperimentFile", "estimates", "parametrize", "plan_lines", "refuse_unmarked", "running_order"]
 
 _NOTES = pytest.StashKey[dict[str, tuple[str, ...]]]()
 _ESTIMATES = pytest.StashKey[dict[str, float]]()
@@ -73,6 +75,13 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("aefm_case", cases, ids=[case.id for case in cases], indirect=True, scope="function")
 
 
+def refuse_unmarked(metafunc: pytest.Metafunc) -> NoReturn:
+    """Refuse a test that asks for a case and has no marker."""
+    asked = (name for name in inspect.signature(metafunc.function).parameters if name.startswith("aefm_"))
+    used = next(asked, "aefm_case")
+    _refuse(metafunc, str(unmarked(metafunc.definition.nodeid, used)))
+
+
 def _refuse(metafunc: pytest.Metafunc, message: str) -> NoReturn:
     """Fail the collection without a traceback.
 
@@ -108,7 +117,9 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     if mutates and len(cases) > 1:
         note = f"{chosen.script} changes the application's data: each case meets what those before it have left"
         metafunc.config.stash[_NOTES][where] = (*metafunc.config.stash[_NOTES][where], note)
-    settled = partial(replace, testbed=testbed, app=app, script_path=found, repeats=chosen.repeats)
+    settled = partial(
+        replace, testbed=testbed, app=app, script_path=found, repeats=chosen.repeats, origin=str(chosen.source or where)
+    )
     return [settled(case, load=replace(case.load, mutates=mutates)) for case in cases]
 
 
@@ -270,20 +281,16 @@ def _case(item: pytest.Item) -> Case:
     return case
 
 
-def _ours(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
-    return (item for item in items if "aefm_case" in getattr(getattr(item, "callspec", None), "params", ()))
-
-
 def estimates(item: pytest.Item) -> tuple[float, Mapping[str, float]]:
     """Return how many seconds a case will take, and that of every case of the session by node id."""
     session = item.session
     if _ESTIMATES not in session.stash:
         found: dict[str, float] = {}
         before: Case | None = None
-        for each in _ours(session.items):
-            cost = each.config.hook.pytest_aefm_case_cost(config=each.config, case=_case(each), previous=before)
-            found[each.nodeid] = _estimate_s(before, _case(each)) if cost is None else float(cost)
-            before = _case(each)
+        for each, case in with_cases(session.items):
+            cost = each.config.hook.pytest_aefm_case_cost(config=each.config, case=case, previous=before)
+            found[each.nodeid] = _estimate_s(before, case) if cost is None else float(cost)
+            before = case
         session.stash[_ESTIMATES] = found
     known = session.stash[_ESTIMATES]
     return known.get(item.nodeid, 0.0), known
@@ -313,13 +320,12 @@ def _filling_s(before: Case | None, case: Case) -> float:
 
 def plan_lines(items: Sequence[pytest.Item]) -> Iterator[str]:
     """Yield the plan: every case in running order, what changes before it, the time it needs; then the sum."""
-    ours = list(_ours(items))
+    ours = list(with_cases(items))
     if not ours:
         yield "no cases to run"
         return
     rows, before, total = [], None, 0.0
-    for number, item in enumerate(ours, 1):
-        case = _case(item)
+    for number, (item, case) in enumerate(ours, 1):
         seconds, _ = estimates(item)
         total += seconds
         filling = _filling_s(before, case)
@@ -330,8 +336,8 @@ def plan_lines(items: Sequence[pytest.Item]) -> Iterator[str]:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         yield "  ".join([row[0].rjust(widths[0]), *cells[1:3], row[3].rjust(widths[3])])
-    planned = {_function(item) for item in ours}
-    for where, notes in ours[0].config.stash.get(_NOTES, {}).items():
+    planned = {_function(item) for item, _ in ours}
+    for where, notes in ours[0][0].config.stash.get(_NOTES, {}).items():
         yield from (f"note: {where}: {note}" for note in notes if where in planned)
     yield f"{len(ours)} case{'s' if len(ours) > 1 else ''}, about {duration_text(total)}; nothing was run"
 
@@ -340,7 +346,7 @@ def _changes(before: Case | None, case: Case) -> str:
     """Say what changes from one case to the next: factors, and the script between tests of one experiment."""
     if before is None:
         return "deploy " + case.app.name
-    if before.experiment != case.experiment:
+    if (before.experiment, before.origin) != (case.experiment, case.origin):
         return f"experiment {case.experiment}" + ("" if before.app == case.app else f", deploy {case.app.name}")
     changed = [f"script {case.load.script}"] if before.load.script != case.load.script else []
     changed += [

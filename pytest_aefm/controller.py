@@ -7,6 +7,7 @@ outcome. It is registered on no xdist worker.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ import pytest
 from pytest_aefm.progress import Lines, Progress, Status
 from pytest_aefm.recording import CLEANUP, KEPT, MESSAGE
 from pytest_aefm.settings import Settings, settings_of
+from pytest_aefm.termination import Termination
 
 if TYPE_CHECKING:
     from pytest_aefm.report import Journal, Report
@@ -57,6 +59,7 @@ class Controller:
         self._problems: list[str] = []
         self._written: list[Path] = []
         self._fd = _standard_output(config, self._settings)
+        self._termination, self._workers = Termination(), False
         self.progress = _progress(config, self._fd)
         config.pluginmanager.register(_Curtain(self.progress), "aefm-curtain")
 
@@ -105,11 +108,13 @@ class Controller:
 
     def _take(self, message: dict[str, Any]) -> None:
         """Apply one message, in the journal first."""
-        from pytest_aefm.report import Journal, Report
+        from pytest_aefm.report import SCHEMA_VERSION, Journal, Report
 
         if self._report is None:
             self._report = Report()
-            start = {"kind": "run", "run": run_facts(self._config, self._settings)}
+            if self._workers:  # elsewhere the testbed of this process sees to it
+                self._termination.begin()
+            start = {"kind": "run", "schema": SCHEMA_VERSION, "run": run_facts(self._config, self._settings)}
             self._report.apply(start)
             with self._journal_problems():
                 self._journal = Journal(self._settings.journal)
@@ -138,6 +143,7 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Give every worker the run's id and seed, so that all collect the same order."""
+        self._workers = True
         node.workerinput["aefm_run_id"] = self._settings.run_id
         node.workerinput["aefm_seed"] = self._settings.seed
 
@@ -168,6 +174,7 @@ class Controller:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the report: in the run's own folder, and where the user wants it."""
+        self._termination.ignore()
         self._cleanup += list(self._config.stash.get(CLEANUP, ()))
         self._kept += list(self._config.stash.get(KEPT, ()))
         if self._cleanup and exitstatus == 0:
@@ -180,18 +187,15 @@ class Controller:
         if self._report.trials:
             self._write_reports(session)
         if self._journal is not None:
-            self._journal.close()
+            with self._journal_problems():
+                self._journal.close()
 
     def _write_reports(self, session: pytest.Session) -> None:
         from pytest_aefm.errors import ReportError
         from pytest_aefm.report import write_report
 
         assert self._report is not None
-        document = self._report.document()
-        try:
-            self._config.hook.pytest_aefm_report(config=self._config, report=document)
-        except Exception as error:  # the trials are worth more than an addition to them
-            self._problem(f"pytest_aefm_report: {error!r}")
+        document = self._edited(self._report.document())
         for path in (self._settings.run_dir / "report.json", self._settings.report):
             try:
                 write_report(path, document)
@@ -200,6 +204,17 @@ class Controller:
                 self._problem(str(error))
                 if session.exitstatus == 0:
                     session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _edited(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the report as the hook has it; as it was, where the hook fails or leaves what is no JSON."""
+        edited = copy.deepcopy(document)
+        try:
+            self._config.hook.pytest_aefm_report(config=self._config, report=edited)
+            json.dumps(edited, allow_nan=False)
+        except Exception as error:  # the trials are worth more than an addition to them
+            self._problem(f"pytest_aefm_report: {error!r}; the report is written without what it changed")
+            return document
+        return edited
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table of cases, what is amiss, and where the report lies."""
@@ -225,6 +240,7 @@ class Controller:
 
     def pytest_unconfigure(self) -> None:
         """Give back what is open."""
+        self._termination.end()
         self.progress.close()
         if self._fd is not None:
             os.close(self._fd)

@@ -111,8 +111,9 @@ class LoadSpec:
 class Case:
     """One point of the matrix. ``factors`` holds every factor by name, the user's own ones included.
 
-    ``script_path`` is where the load's script was found, ``repeats`` how rounds follow one another. With traces of
-    less than ``min_trace_coverage`` of the requests sent, SLOs on traces have no data.
+    ``script_path`` is where the load's script was found, ``repeats`` how rounds follow one another, ``origin`` the file
+    or test where the experiment is written. With traces of less than ``min_trace_coverage`` of the requests sent, SLOs
+    on traces have no data.
     """
 
     id: str
@@ -127,6 +128,7 @@ class Case:
     script_path: Path | None = None
     repeats: str | None = None
     min_trace_coverage: float = 0.0
+    origin: str = ""
 
     @property
     def round(self) -> int:
@@ -313,7 +315,8 @@ class Trial:
 
 
 def as_json(value: Any) -> Any:
-    """Turn a frozen value into what ``json.dumps`` takes; histograms become HdrHistogram V2 with a summary."""
+    """Turn a frozen value into what ``json.dumps`` takes: histograms become HdrHistogram V2 with a summary, numpy's
+    values Python's."""
     if isinstance(value, LatencyHistogram):
         return {**value.summary_ms(), "hdr": value.encode()} if value.count else {"count": 0}
     if isinstance(value, StrEnum):
@@ -324,6 +327,8 @@ def as_json(value: Any) -> Any:
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list | set | frozenset):
         return [as_json(item) for item in value]
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):  # is there only where somebody imported it
+        return as_json(value.tolist())
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None  # JSON has neither
     return value

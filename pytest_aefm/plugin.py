@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from pytest_aefm import fixtures, hooks, recording
+from pytest_aefm import fixtures, hooks, lifecycle, recording
+from pytest_aefm.cases import case_of
 from pytest_aefm.controller import Controller
 from pytest_aefm.settings import SETTINGS, add_options, read_settings, refuse_unwritable, settings_of
-
-if TYPE_CHECKING:
-    from pytest_aefm.model import Case
 
 _MARKER = (
     "aefm(*experiment, app=..., script=..., rate=..., duration=..., slos=[...], ...): a microservice performance "
@@ -60,11 +58,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Mod
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize a marked test with the cases of its experiment."""
+    """Parametrize a marked test with the cases of its experiment; refuse another that asks for one."""
     if next(metafunc.definition.iter_markers("aefm"), None) is not None:
         from pytest_aefm.collection import parametrize
 
         parametrize(metafunc)
+    elif "aefm_case" in metafunc.fixturenames:
+        from pytest_aefm.collection import refuse_unmarked
+
+        refuse_unmarked(metafunc)
 
 
 @pytest.hookimpl(trylast=True)
@@ -114,19 +116,13 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
 
         own, total = estimates(item)
         facts = {"estimate_s": own, "total": len(total), "total_s": sum(total.values())}
-        recording.new_state(item, case, **facts, uses_run="aefm_run" in getattr(item, "fixturenames", ()))
-        recording.tell_experiment(item, case)
+        recording.new_state(item, case, **facts, uses_run="_aefm_wanted" in getattr(item, "fixturenames", ()))
+        lifecycle.tell_experiment(item, case)
     return (yield)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End the experiments of this process, and hand a worker's leftovers to the controller."""
-    recording.end_experiments(session.config)
+    lifecycle.end_experiments(session.config)
     recording.end_worker(session.config)
-
-
-def case_of(item: pytest.Item) -> Case | None:
-    """Return the case that a test was parametrized with, or None."""
-    callspec = getattr(item, "callspec", None)
-    return callspec.params.get("aefm_case") if callspec is not None else None

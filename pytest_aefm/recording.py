@@ -19,7 +19,7 @@ from pytest_aefm.settings import settings_of
 if TYPE_CHECKING:
     from pytest_aefm.model import Case, Trial
 
-__all__ = ["CLEANUP", "KEPT", "MESSAGE", "STATE", "ItemState", "record", "tell"]
+__all__ = ["CLEANUP", "KEPT", "MESSAGE", "STATE", "ItemState", "broken_trial", "record", "tell"]
 
 MESSAGE: Any = "aefm"
 """A phase of our own beside setup, call and teardown: the one channel that is live under xdist, too."""
@@ -44,13 +44,13 @@ class ItemState:
     trials: list[Trial] = field(default_factory=list)
     uses_run: bool = False
     phase: str = "setup"
+    started_wall_s: float = field(default_factory=time.time)
     spent: dict[str, float] = field(default_factory=dict)
 
 
 STATE = pytest.StashKey[ItemState]()
 _ATTEMPTS = pytest.StashKey[int]()
 _PROPERTIES = ("p50", "p99", "goodput")
-_EXPERIMENTS: pytest.StashKey[dict[str, Case | None]] = pytest.StashKey()
 
 
 def new_state(item: pytest.Item, case: Case, **facts: Any) -> ItemState:
@@ -60,34 +60,6 @@ def new_state(item: pytest.Item, case: Case, **facts: Any) -> ItemState:
     item.user_properties[:] = [own for own in item.user_properties if own[0] not in (*_PROPERTIES, "verdict")]
     item.stash[STATE] = ItemState(case, attempt, **facts)
     return item.stash[STATE]
-
-
-def tell_experiment(item: pytest.Item, case: Case) -> None:
-    """Call the hook of an experiment's start before its first case in this process."""
-    started = item.config.stash.setdefault(_EXPERIMENTS, {})
-    if case.experiment not in started:
-        started[case.experiment] = None
-        item.ihook.pytest_aefm_experiment_start(item=item, experiment=case.experiment)
-
-
-def tell_factors(item: pytest.Item, case: Case) -> None:
-    """Call the hook of changed factors for each that differs from this process's case before."""
-    started = item.config.stash.setdefault(_EXPERIMENTS, {})
-    before = started.get(case.experiment)
-    started[case.experiment] = case
-    for factor, new in case.factors.items():
-        old = before.factors.get(factor) if before is not None else None
-        if before is None or old != new:
-            item.ihook.pytest_aefm_factor_changed(item=item, case=case, factor=factor, old=old, new=new)
-
-
-def end_experiments(config: pytest.Config) -> None:
-    """Call the hook of an experiment's end for each of this process; what it raises is told, and stops nothing."""
-    for name in config.stash.get(_EXPERIMENTS, {}):
-        try:
-            config.hook.pytest_aefm_experiment_finish(config=config, experiment=name)
-        except Exception as error:
-            config.stash.setdefault(CLEANUP, []).append(f"pytest_aefm_experiment_finish of {name}: {error!r}")
 
 
 def tell(item: pytest.Item, *messages: dict[str, Any]) -> None:
@@ -129,17 +101,44 @@ def tell_phase(item: pytest.Item, name: str, expected_s: float) -> None:
     tell(item, message)
 
 
-def record(item: pytest.Item, trial: Trial) -> None:
-    """Send a finished trial to the controller and give JUnit its properties."""
+def broken_trial(
+    state: ItemState,
+    reason: str,
+    *,
+    subject: str = "",
+    seen: Trial | None = None,
+    error: BaseException | None = None,
+) -> Trial:
+    """Return the trial of an attempt that broke, in its phase or where ``subject`` says; ``seen`` came of it before."""
+    from dataclasses import replace
+
+    from pytest_aefm.model import Finding, Trial, Verdict
+
+    finding = Finding(Verdict.BROKEN, subject or state.phase, reason)
+    if seen is not None:
+        return replace(seen, verdict=Verdict.BROKEN, findings=(finding, *seen.findings), error=error)
+    started, attempt = state.started_wall_s, state.attempt
+    return Trial(state.case, Verdict.BROKEN, (finding,), attempt=attempt, started_wall_s=started, error=error)
+
+
+def record(item: pytest.Item, trial: Trial) -> Trial:
+    """Send a finished trial to the controller and give JUnit its properties; one that cannot be sent is broken."""
     from pytest_aefm.report import trial_entry
 
-    item.stash[STATE].trials.append(trial)
-    entry = trial_entry(trial, nodeid=item.nodeid, worker=settings_of(item.config).worker)
+    state, worker = item.stash[STATE], settings_of(item.config).worker
+    entry = trial_entry(trial, nodeid=item.nodeid, worker=worker)
+    try:
+        json.dumps(entry, allow_nan=False)
+    except (TypeError, ValueError) as error:  # of a driver or a testbed that replaces ours
+        trial = broken_trial(state, f"what came of it is no JSON: {error}", subject="report")
+        entry = trial_entry(trial, nodeid=item.nodeid, worker=worker)
+    state.trials.append(trial)
     for name in _PROPERTIES:
         if name in entry["metrics"]:
             item.user_properties.append((name, entry["metrics"][name]))
     item.user_properties.append(("verdict", entry["verdict"]))
     tell(item, {"kind": "trial", "trial": entry})
+    return trial
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -159,7 +158,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     failed = isinstance(error, Exception | pytest.fail.Exception) if call.when == "setup" else ours and not state.calls
     lost = state.uses_run and not state.trials and failed
     if lost:
-        _record_failure(item, state, error)
+        record(item, broken_trial(state, str(error) or type(error).__name__))
     if not ours and not lost:
         return report
     if hasattr(report, "wasxfail"):
@@ -180,16 +179,6 @@ def _shorten(report: pytest.TestReport, kind: type[BaseException]) -> None:
         crash.message = crash.message.removeprefix(f"{kind.__module__}.")
 
 
-def _record_failure(item: pytest.Item, state: ItemState, error: BaseException) -> None:
-    """Record a broken trial for a test that failed before it could run its load."""
-    from pytest_aefm.model import Finding, Trial, Verdict
-
-    reason = str(error) or type(error).__name__
-    finding = Finding(Verdict.BROKEN, state.phase, reason)
-    trial = Trial(state.case, Verdict.BROKEN, (finding,), attempt=state.attempt, started_wall_s=time.time())
-    record(item, trial)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Break a test that has aefm_run among its fixtures and ended well without calling it."""
@@ -197,12 +186,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     state = item.stash.get(STATE, None)
     if state is not None and state.uses_run and state.calls == 0:
         from pytest_aefm.errors import Broken
-        from pytest_aefm.model import Finding, Trial, Verdict
 
         reason = f"{item.name}: the test never called aefm_run; expected exactly one call; call aefm_run()"
-        trial = Trial(state.case, Verdict.BROKEN, (Finding(Verdict.BROKEN, "test", reason),), attempt=state.attempt)
-        record(item, trial)
-        raise Broken(reason, trial)
+        raise Broken(reason, record(item, broken_trial(state, reason, subject="test")))
     return result
 
 

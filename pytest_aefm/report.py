@@ -1,7 +1,7 @@
 """The report: a fold over messages, the same live and from a journal. Entries are plain JSON values.
 
-Messages are ``{"kind": "run" | "phase" | "trial" | "outcome" | "end", ...}``; the journal is one per line, flushed
-at each trial, so that a crash loses at most the running one.
+Messages are ``{"kind": "run" | "phase" | "trial" | "outcome" | "end", ...}``; the journal is one per line, the run's
+first, flushed at each trial, so that a crash loses at most the running one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ __all__ = [
     "check_writable",
     "identity",
     "read_journal",
-    "read_report",
     "redact",
     "table_rows",
     "trial_entry",
@@ -203,12 +202,12 @@ class Report:
 
 
 class Journal:
-    """A file of messages, one JSON value a line; a message that matters is on disk when ``write`` returns."""
+    """A run's file of messages, one JSON value a line; one that matters is on disk when ``write`` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: TextIO = path.open("a", encoding="utf-8")
+        self._file: TextIO = path.open("w", encoding="utf-8")
 
     def write(self, message: Mapping[str, Any]) -> None:
         """Append one message; trials and ends are synced to the disk."""
@@ -226,17 +225,16 @@ def read_journal(path: Path) -> Iterable[dict[str, Any]]:
     """Yield the messages of a journal; a last line that a crash cut short is left out.
 
     Raises:
-        ReportError: it cannot be read, or a line in its middle is damaged.
+        ReportError: it cannot be read, is no journal or one of a newer schema, or a line in its middle is damaged.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ReportError(str(path), f"cannot be read: {error}", "a journal of a run") from error
+    _refuse_other(path, lines[0] if lines else "")
     for number, line in enumerate(lines, 1):
         try:
-            message = json.loads(line)
-            if not isinstance(message, dict) or "kind" not in message:
-                raise ValueError("not a message")
+            message = _message(line)
         except ValueError as error:
             if number == len(lines):
                 return
@@ -244,23 +242,38 @@ def read_journal(path: Path) -> Iterable[dict[str, Any]]:
         yield message
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """Read a report.
+_PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "run": ("run", ()),
+    "end": ("run", ()),
+    "trial": ("trial", ("nodeid", "attempt")),
+}
+"""What messages must hold: a mapping, with these keys."""
 
-    Raises:
-        ReportError: it cannot be read, is no report, or of a newer schema.
-    """
+
+def _message(line: str) -> dict[str, Any]:
+    message = json.loads(line)
+    kind = message.get("kind") if isinstance(message, dict) else None
+    if not isinstance(kind, str):
+        raise ValueError("not a message")
+    name, keys = _PARTS.get(kind, ("", ("nodeid",)))
+    part = message.get(name) if name else message
+    if not isinstance(part, dict) or any(key not in part for key in keys):
+        raise ValueError(f"not a message of kind {kind!r}")
+    assert isinstance(message, dict)
+    return message
+
+
+def _refuse_other(path: Path, first: str) -> None:
+    """Refuse a file that does not begin as a journal does, with the run and the version of its format."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReportError(str(path), f"cannot be read: {error}", "a report of pytest-aefm") from error
-    version = document.get("schema") if isinstance(document, dict) else None
-    if not isinstance(version, int):
-        raise ReportError(str(path), "not a report", "a JSON object with 'schema'")
+        start = _message(first)
+    except ValueError:
+        start = {}
+    version = start.get("schema")
+    if start.get("kind") != "run" or not isinstance(version, int):
+        raise ReportError(str(path), "not a journal", "a journal.jsonl of a run, which begins with the run")
     if version > SCHEMA_VERSION:
         raise ReportError(str(path), f"schema {version}", f"at most {SCHEMA_VERSION}", "install a newer pytest-aefm")
-    assert isinstance(document, dict)
-    return document
 
 
 def check_writable(path: Path, subject: str) -> None:
@@ -300,9 +313,12 @@ def write_report(path: Path, document: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
         raise ReportError(str(path), f"cannot be written: {error.strerror}", "a writable folder with room") from error
+    except (TypeError, ValueError) as error:
+        raise ReportError(str(path), f"cannot be written: it is no JSON: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 def table_rows(trials: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:

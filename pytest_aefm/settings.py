@@ -48,7 +48,12 @@ _OPTIONS = (
         "",
         "cluster: namespace of the lease by which runs take turns (default: --aefm-namespace, else aefm-system)",
     ),
-    ("wait", "0", "cluster: seconds to wait for a cluster that another run uses"),
+    (
+        "wait",
+        "",
+        "seconds to wait for a machine or cluster that another run uses (default: 1800 for this machine, counted anew "
+        "whenever it changes hands; 0 for a cluster)",
+    ),
     (
         "entry",
         "",
@@ -77,7 +82,7 @@ class Settings:
 
     ``report`` is where the copy of the report goes, ``run_dir`` the run's own folder (made when first needed),
     ``wrk`` the load generator where one is named, ``worker`` the xdist worker's id or None. ``ready_timeout_s`` is how
-    long an application may take to get ready, None for the testbed's own.
+    long an application may take to get ready, ``wait_s`` how long to wait for other runs, None for the testbed's own.
     """
 
     report: Path
@@ -94,6 +99,7 @@ class Settings:
     wrk: Path | None = None
     worker: str | None = None
     ready_timeout_s: float | None = None
+    wait_s: float | None = None
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
 
@@ -159,6 +165,7 @@ def read_settings(config: pytest.Config) -> Settings:
         wrk=_program(config, "wrk"),
         worker=workerinput.get("workerid"),
         ready_timeout_s=_number("ready-timeout", ready, 1.0) if ready else None,
+        wait_s=_number("wait", wait) if (wait := _text(config, "wait")) else None,
         cluster=_cluster(config),
     )
 
@@ -170,7 +177,7 @@ def _cluster(config: pytest.Config) -> ClusterOptions:
         context=_text(config, "context") or None,
         namespace=_text(config, "namespace") or None,
         lease_namespace=_text(config, "lease-namespace") or None,
-        wait_s=_number("wait", _text(config, "wait")),
+        wait_s=_number("wait", _text(config, "wait") or "0"),
         keep=_flag(config, "keep"),
         allow_shared=_flag(config, "allow-shared"),
         entry=_one_of("entry", entry, _ENTRIES) if entry else None,

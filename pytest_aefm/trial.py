@@ -6,18 +6,19 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_aefm.collectors import Collector, Observations
+from pytest_aefm.collectors import Collector, Observations, checked
 from pytest_aefm.decision import Latency
 from pytest_aefm.errors import (
     AefmError,
     Broken,
+    DeploymentError,
     Inconclusive,
     InvalidMeasurement,
     LoadError,
@@ -33,6 +34,7 @@ from pytest_aefm.testbeds import Deployment, Testbed
 
 __all__ = ["Changes", "Events", "Smoked", "raise_for_verdict", "run_trial"]
 
+_DEPLOYMENTS = 3  # that a case may take until one is quiet
 _COLLECT_DEADLINE_S = 30.0
 _RESULT_DEADLINE_S = 15.0
 
@@ -50,9 +52,16 @@ class Events(Protocol):
         """Tell that a phase begins, and about how long it will take (0: unknown)."""
         ...
 
+    def environment(self, case: Case, deployment: Deployment) -> None:
+        """Tell which deployment the trial has: at first, and where another has taken its place."""
+        ...
+
 
 class _Silent:
     def phase(self, case: Case, name: str, expected_s: float) -> None:
+        """Tell nobody."""
+
+    def environment(self, case: Case, deployment: Deployment) -> None:
         """Tell nobody."""
 
 
@@ -97,7 +106,8 @@ def run_trial(
     phase; ``confidence`` 0 judges percentiles by their point value. What fails of the experiment makes the trial
     broken, with ``trial.error`` set; no AefmError escapes.
     """
-    started, phases = time.time(), _Phases(case, events or _Silent(), spent or {})
+    started, events = time.time(), events or _Silent()
+    phases = _Phases(case, events, spent or {})
     trial = Trial(case=case, verdict=Verdict.BROKEN, attempt=attempt, started_wall_s=started)
     artifacts.mkdir(parents=True, exist_ok=True)
     load = case.load
@@ -107,12 +117,13 @@ def run_trial(
             driver.check_script(script)
         with phases("application"):
             deployment = testbed.ensure_app(case.app)
+            events.environment(case, deployment)
         with phases("interference"):
             testbed.ensure_interference(case.interference)
         with phases("settle"):
-            _smoke(testbed, driver, load, script, artifacts, deployment, smoked if smoked is not None else set())
-            testbed.settle()
-            deployment = testbed.ensure_app(case.app)  # settling may have deployed it anew
+            answered = smoked if smoked is not None else set()
+            smoke = partial(_smoke, testbed, driver, load, script, artifacts, smoked=answered)
+            deployment = _settle(testbed, case, deployment, events, smoke)
         with phases("load", load.warmup_s + load.duration_s):
             run = testbed.start_load(driver, load, script, artifacts)
             data = _data(load, deployment, changes if changes is not None else {})
@@ -153,7 +164,8 @@ def raise_for_verdict(trial: Trial, check: bool = True) -> None:
     kind = kinds.get(trial.verdict)
     if kind is None or not (check or kind in (Broken, InvalidMeasurement)):
         return
-    raise kind(explain(trial), trial) from trial.error
+    # An AefmError says in its message what is to be known; its traceback would be of the plugin.
+    raise kind(explain(trial), trial) from (None if isinstance(trial.error, AefmError) else trial.error)
 
 
 def explain(trial: Trial) -> str:
@@ -169,6 +181,25 @@ def explain(trial: Trial) -> str:
     return "\n".join(lines)
 
 
+def _settle(
+    testbed: Testbed, case: Case, deployment: Deployment, events: Events, smoke: Callable[[Deployment], None]
+) -> Deployment:
+    """Return the deployment once it has answered and is quiet, which may have taken another: that is told.
+
+    Raises:
+        DeploymentError: none of some deployments lived until it was quiet.
+    """
+    for _ in range(_DEPLOYMENTS):
+        smoke(deployment)
+        testbed.settle()
+        settled = testbed.ensure_app(case.app)
+        if settled.generation == deployment.generation:
+            return settled
+        deployment = settled
+        events.environment(case, deployment)
+    raise DeploymentError(f"app {case.app.name!r}", f"deployed anew {_DEPLOYMENTS} times while it settled")
+
+
 def _smoke(
     testbed: Testbed,
     driver: Driver,
@@ -176,6 +207,7 @@ def _smoke(
     script: Path,
     artifacts: Path,
     deployment: Deployment,
+    *,
     smoked: Smoked,
 ) -> None:
     """Send a script's first requests alone, once per deployment: one of them must succeed."""
@@ -228,7 +260,7 @@ def _collect(
 
     def work(name: str, collect: Any) -> None:
         try:
-            answer: Observations | Exception = collect(window)
+            answer: Observations | Exception = checked(name, collect(window))
         except Exception as error:  # recorded in the trial with its reason
             answer = error
         answers.put((name, answer, time.monotonic() - start))

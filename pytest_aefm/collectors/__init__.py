@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_aefm.decision import Latency
+from pytest_aefm.errors import CollectorError
 from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.model import CheckResult, Dose, Window
+from pytest_aefm.model import CheckResult, Dose, Window, as_json
 
 if TYPE_CHECKING:
     from pytest_aefm.collectors.traces import TraceAnalysis
 
-__all__ = ["Collector", "Observations"]
+__all__ = ["Collector", "Observations", "checked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +59,23 @@ class Collector(Protocol):
             CollectorError: the source failed (an empty series is not a failure).
         """
         ...
+
+
+def checked(name: str, answer: Any) -> Observations:
+    """Return a collector's answer, which a trial and its report can hold.
+
+    Raises:
+        CollectorError: it is something else, or has a value that is none of JSON.
+    """
+    if not isinstance(answer, Observations):
+        raise CollectorError(name, f"its answer is of type {type(answer).__name__}", "Observations")
+    values = answer.metrics.values()
+    wrong = next((value for value in values if not isinstance(value, Real | Latency | LatencyHistogram)), None)
+    if wrong is not None:
+        raise CollectorError(name, f"a metric is of type {type(wrong).__name__}", "a number or a histogram")
+    told = (answer.checks, answer.doses, answer.effect, answer.details, answer.artifacts)
+    try:
+        json.dumps(as_json(told), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CollectorError(name, f"its answer is no JSON: {error}", "numbers, texts, lists and mappings") from error
+    return answer

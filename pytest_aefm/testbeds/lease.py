@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,8 @@ from pytest_aefm.errors import DeploymentError
 __all__ = ["MachineLease"]
 
 _POLL_S = 0.1
+_FOLDERS = (Path("/run/lock"), Path("/tmp"))
+"""Where all users of a machine can meet; TMPDIR is one's own in many a CI job."""
 
 
 class MachineLease:
@@ -26,7 +27,7 @@ class MachineLease:
 
     def __init__(self, holder: str, path: Path | None = None) -> None:
         self._holder = holder
-        self._path = path or Path(tempfile.gettempdir()) / "aefm-machine.lock"
+        self.path = path or _shared_folder() / "aefm-machine.lock"
         self._fd: int | None = None
 
     @property
@@ -35,21 +36,22 @@ class MachineLease:
         return self._fd is not None
 
     def acquire(self, timeout_s: float, waiting: Callable[[str], None] = lambda _: None) -> None:
-        """Wait for the machine; ``waiting`` is told once who holds it, if somebody does.
+        """Wait for the machine; ``waiting`` is told who holds it, and whenever that changes.
 
         Raises:
-            DeploymentError: it was not free within ``timeout_s`` seconds; names its holder.
+            DeploymentError: one holder kept it for ``timeout_s`` seconds; names it.
         """
         if self._fd is not None:
             return
-        fd, deadline, told = self._open(), time.monotonic() + timeout_s, False
+        fd, deadline, seen = self._open(), 0.0, ""
         try:
             while not _try_lock(fd):
-                if not told:
-                    waiting(self._who(fd))
-                    told = True
+                holder = self._who(fd)
+                if holder != seen:  # it is passed on: a queue that moves is no reason to give up
+                    seen, deadline = holder, time.monotonic() + timeout_s
+                    waiting(holder)
                 if time.monotonic() >= deadline:
-                    what = f"in use by {self._who(fd)}"
+                    what = f"in use by {holder}"
                     raise DeploymentError("this machine", what, f"it to be free within {timeout_s:g} s", "run it later")
                 time.sleep(_POLL_S)
         except BaseException:
@@ -70,13 +72,11 @@ class MachineLease:
     def _open(self) -> int:
         flags = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            return os.open(self._path, flags | os.O_RDWR, 0o666)
+            return os.open(self.path, flags | os.O_RDWR, 0o666)
         except PermissionError:
-            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
-            raise DeploymentError(
-                "this machine", f"its lock {self._path} cannot be opened: {error.strerror}"
-            ) from error
+            raise DeploymentError("this machine", f"its lock {self.path} cannot be opened: {error.strerror}") from error
 
     @staticmethod
     def _who(fd: int) -> str:
@@ -85,6 +85,10 @@ class MachineLease:
             return f"{note['holder']} (pid {note['pid']}) since {note['since']}"
         except (OSError, ValueError, KeyError, TypeError):
             return "another run"
+
+
+def _shared_folder() -> Path:
+    return next((folder for folder in _FOLDERS if os.access(folder, os.W_OK | os.X_OK)), _FOLDERS[-1])
 
 
 def _try_lock(fd: int) -> bool:

@@ -61,6 +61,7 @@ class SmallTestbed:
     def __init__(self, folder: Path, faults: Sequence[str] = (), log: Path | None = None) -> None:
         self._faults, self._log = set(faults), log
         self._interference: tuple[InterferenceSpec, ...] = ()
+        self._generation = 1
         self._supervisor = Supervisor(folder / "supervisor.log")
         self._server = _Server(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -86,7 +87,9 @@ class SmallTestbed:
             raise DeploymentError(f"app {app.name!r}", "not ready after 1 s", None, "see its log")
         if "exit-on-deploy" in self._faults:
             os._exit(3)
-        return Deployment(app.name, self.url, {"frontend": {"pid": os.getpid()}}, "a thread")
+        details = {"where": Path.cwd()} if "no-json" in self._faults else {}
+        services = {"frontend": {"pid": os.getpid()}}
+        return Deployment(app.name, self.url, services, "a thread", self._generation, details)
 
     def ensure_interference(self, specs: tuple[InterferenceSpec, ...]) -> None:
         """Remember what is asked for, or fail if asked to."""
@@ -96,7 +99,10 @@ class SmallTestbed:
             raise InterferenceError("cpu", "stress-ng did not start")
 
     def settle(self) -> None:
-        """Be quiet at once, or raise something unforeseen."""
+        """Be quiet at once or, if asked to, raise something unforeseen, or deploy anew the first time."""
+        if "restless" in self._faults:
+            self._faults.remove("restless")
+            self._generation += 1
         if "bug" in self._faults:
             raise ZeroDivisionError("a bug in the testbed")
 
@@ -124,11 +130,14 @@ class SmallTestbed:
         return [FailingCollector()] if "collector" in self._faults else []
 
     def vacate(self) -> None:
-        """Have nothing to stop."""
+        """Have nothing to stop, or fail to if asked to."""
         self._note("vacate")
+        if "vacate" in self._faults:
+            raise OSError("it does not stop")
 
     def close(self) -> tuple[str, ...]:
         """End everything; claim a leftover if asked to."""
+        self._note("close")
         self._server.shutdown()
         self._server.server_close()
         self._supervisor.close()

@@ -80,6 +80,16 @@ def test_no_trial_leaves_the_old_report(folder: ExperimentFolder) -> None:
     assert (folder.path / "aefm-report.json").read_text() == "precious"
 
 
+def test_a_full_disk_takes_the_journal_alone(folder: ExperimentFolder) -> None:
+    """A journal that cannot be written is told in the summary; the trials are in the report."""
+    folder.test()
+    result = folder.run("--aefm-journal=/dev/full")
+    result.assert_outcomes(passed=1)
+    assert 0 == result.ret
+    result.stdout.fnmatch_lines(["*AEFM problems*", "journal /dev/full cannot be written: No space left on device"])
+    assert 1 == len(folder.report()["trials"])
+
+
 def test_xdist_writes_one_report(folder: ExperimentFolder) -> None:
     """Under -n 2 the controller writes one report with every case once, the worker and the outcome of each."""
     folder.test("rate=[150, 200], rounds=2")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
+
+from pytest_aefm.report import read_journal
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import ExperimentFolder
@@ -134,6 +140,19 @@ def test_parameters_of_a_wider_scope_stay_together(folder: ExperimentFolder) -> 
     assert [("200rps", "v1"), ("150rps", "v1"), ("200rps", "v2"), ("150rps", "v2")] == rates
 
 
+def test_a_test_without_the_marker_is_refused(folder: ExperimentFolder) -> None:
+    """A test that asks for a case and has no marker is told what it lacks, however it asks."""
+    folder.pytester.makepyfile(
+        test_run="def test_run(aefm_run): aefm_run()",
+        test_machine="def test_machine(aefm_machine): pass",
+        test_late='def test_late(request): request.getfixturevalue("aefm_run")',
+    )
+    output = folder.run("--continue-on-collection-errors").stdout.str()
+    for name, fixture in (("run", "aefm_run"), ("machine", "aefm_machine"), ("late", "aefm_case")):
+        assert f"::test_{name}: uses {fixture} and has no marker 'aefm'; add @pytest.mark.aefm(...)" in output
+    assert "KeyError" not in output
+
+
 # Outcomes
 
 
@@ -226,6 +245,7 @@ def test_messages_are_arrays_and_come_live(folder: ExperimentFolder, workers: tu
     add_to_conftest(
         folder,
         """
+import itertools
 import json
 
 def pytest_runtest_logreport(report):
@@ -342,6 +362,74 @@ def test_sigterm_has_its_handler_back(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("-s")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*replaced: _exit*", "*back: True*"])
+
+
+def test_sigterm_of_the_controller_keeps_the_report(folder: ExperimentFolder) -> None:
+    """Under -n 2 SIGTERM ends the workers, too; the report holds every finished trial, and the exit is 2."""
+    folder.test("rate=list(range(150, 250))")
+    command = [sys.executable, "-m", "pytest", "-n2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        deadline = time.monotonic() + 60
+        while not any('"kind":"trial"' in path.read_text() for path in folder.path.glob(".aefm/runs/*/journal.jsonl")):
+            assert time.monotonic() < deadline, "no case ended"
+            assert run.poll() is None, "pytest ended by itself"
+            time.sleep(0.05)
+        others = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(signal.SIGTERM)
+        run.communicate(timeout=60)
+    assert 2 == run.returncode
+    (journal,) = folder.path.glob(".aefm/runs/*/journal.jsonl")
+    told = [message["trial"]["id"] for message in read_journal(journal) if message["kind"] == "trial"]
+    assert told == [trial["id"] for trial in folder.report()["trials"]]
+    assert [] == psutil.wait_procs(others, timeout=10)[1]
+
+
+_LOCAL = """
+from pytest_aefm.testbeds.lease import MachineLease
+from pytest_aefm.testbeds.local import LocalTestbed
+
+def noting(kind, name):
+    old = getattr(kind, name)
+    def noted(self):
+        print(f"{kind.__name__}.{name}")
+        return old(self)
+    setattr(kind, name, noted)
+
+noting(MachineLease, "release")
+noting(LocalTestbed, "close")
+"""
+
+
+def test_the_machine_is_given_away_last(pytester: pytest.Pytester) -> None:
+    """Everything that runs on the machine is ended before others may have it."""
+    pytester.makeconftest(_LOCAL)
+    pytester.makepyfile("def test_it(aefm_testbed, aefm_lease): pass")
+    result = pytester.runpytest_subprocess("-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*LocalTestbed.close*", "*MachineLease.release*"])
+
+
+def test_a_testbed_that_cannot_be_closed_blames_no_test(pytester: pytest.Pytester) -> None:
+    """What closing raises is a line of the summary and makes the exit 1; the last test passes."""
+    pytester.makeconftest(
+        "from pytest_aefm.testbeds.local import LocalTestbed\n"
+        "def close(self): raise OSError('gone')\n"
+        "LocalTestbed.close = close\n"
+    )
+    pytester.makepyfile("def test_it(aefm_testbed): pass")
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1)
+    assert 1 == result.ret
+    result.stdout.fnmatch_lines(["*AEFM cleanup*", "local testbed: OSError: gone"])
+
+
+def test_a_worker_that_cannot_stop_its_application_gives_the_machine_away(folder: ExperimentFolder) -> None:
+    """Of several workers one whose application does not stop closes its testbed, and the others go on."""
+    folder.use("vacate")
+    folder.test("rate=[150, 200]")
+    folder.run("-n2", subprocess=True).assert_outcomes(passed=2, errors=2)
+    asked = folder.asked()
+    assert ["close", "close"] == [after for before, after in itertools.pairwise(asked) if before == "vacate"]
 
 
 def test_hooks_of_a_folder_see_its_own_cases(folder: ExperimentFolder) -> None:

@@ -59,3 +59,48 @@ def test_killed_holder_gives_it_back(tmp_path: Path) -> None:
         lease.acquire(2)
         assert lease.held
         lease.release()
+
+
+class _Clock:
+    """Time that goes on only while somebody sleeps; at 0.9 s the machine is passed on."""
+
+    def __init__(self, first: MachineLease, second: MachineLease) -> None:
+        self.now, self._first, self._second = 0.0, first, second
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def strftime(self, form: str) -> str:
+        """Say since when."""
+        return str(self.now)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        if self.now >= 0.9 and self._first.held:
+            self._first.release()
+            self._second.acquire(1)
+
+
+def test_a_queue_that_moves_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is counted anew for each holder: only one that keeps the machine ends the wait."""
+    path = tmp_path / "lock"
+    first, second = MachineLease("one", path), MachineLease("two", path)
+    clock = _Clock(first, second)
+    monkeypatch.setattr("pytest_aefm.testbeds.lease.time", clock)
+    first.acquire(1)
+    told: list[str] = []
+    with pytest.raises(DeploymentError, match="in use by two"):
+        MachineLease("three", path).acquire(1.0, told.append)
+    assert ["one", "two"] == [text.partition(" ")[0] for text in told]
+    assert 1.9 <= round(clock.now, 3)
+    second.release()
+
+
+def test_everybody_meets_at_one_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Runs with a TMPDIR each, as CI jobs have them, take turns all the same."""
+    first = MachineLease("one").path
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert first == MachineLease("two").path

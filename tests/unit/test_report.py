@@ -33,7 +33,6 @@ from pytest_aefm.report import (
     check_writable,
     identity,
     read_journal,
-    read_report,
     redact,
     table_rows,
     trial_entry,
@@ -43,6 +42,7 @@ from pytest_aefm.slo import parse
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
 NODEID = "experiments/test_hotel.py::test_search[hotel-cpu1-40rps-r1]"
+START = '{"kind":"run","schema":1,"run":{}}'
 RUN = {
     "id": "x",
     "started_wall_s": 1.0,
@@ -106,7 +106,7 @@ def a_trial() -> Trial:
 def messages() -> list[dict[str, Any]]:
     """What a run of one trial tells."""
     return [
-        {"kind": "run", "run": RUN},
+        {"kind": "run", "schema": 1, "run": RUN},
         {"kind": "phase", "nodeid": NODEID, "worker": None, "phase": "load"},
         {"kind": "trial", "trial": trial_entry(a_trial(), nodeid=NODEID)},
         {"kind": "outcome", "nodeid": NODEID, "worker": None, "attempt": 1, "outcome": "failed", "message": "p95"},
@@ -148,14 +148,14 @@ def test_journal_rebuilds_the_report(tmp_path: Path) -> None:
 def test_journal_cut_in_its_last_line_keeps_the_rest(tmp_path: Path) -> None:
     """A crash in the middle of a line loses that line alone."""
     path = tmp_path / "journal.jsonl"
-    path.write_text('{"kind":"run","run":{}}\n{"kind":"tri')
-    assert [{"kind": "run", "run": {}}] == list(read_journal(path))
+    path.write_text(f'{START}\n{{"kind":"tri')
+    assert [json.loads(START)] == list(read_journal(path))
 
 
 def test_journal_damaged_in_the_middle_names_the_line(tmp_path: Path) -> None:
     """Damage elsewhere is an error with file and line."""
     path = tmp_path / "journal.jsonl"
-    path.write_text('{"kind":"run","run":{}}\n{"kind":"tri\n{"kind":"end","run":{}}\n')
+    path.write_text(f'{START}\n{{"kind":"tri\n{{"kind":"end","run":{{}}}}\n')
     with pytest.raises(ReportError, match=r"journal\.jsonl:2: damaged line"):
         list(read_journal(path))
 
@@ -167,27 +167,45 @@ def test_missing_journal(tmp_path: Path) -> None:
 
 
 def test_newer_schema_is_refused(tmp_path: Path) -> None:
-    """A report of a newer schema is refused saying so."""
-    path = tmp_path / "report.json"
-    path.write_text('{"schema": 99}')
+    """A journal of a newer schema is refused saying so."""
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"kind": "run", "schema": 99, "run": {}}')
     with pytest.raises(ReportError, match="schema 99; expected at most 1; install a newer pytest-aefm"):
-        read_report(path)
+        list(read_journal(path))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "one"}'])
-def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
-    """Anything but a report is refused without a traceback."""
-    path = tmp_path / "report.json"
+@pytest.mark.parametrize("text", ["", "{", "[]\n", '{"kind":"trial"}\n', '{"kind":"run","run":{}}\n', '{"schema":1}'])
+def test_what_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
+    """Anything but a journal is refused without a traceback."""
+    path = tmp_path / "journal.jsonl"
     path.write_text(text)
-    with pytest.raises(ReportError, match="report"):
-        read_report(path)
+    with pytest.raises(ReportError, match="not a journal"):
+        list(read_journal(path))
+
+
+def test_message_without_its_parts_names_the_line(tmp_path: Path) -> None:
+    """A line that is JSON and no message is damage, too."""
+    path = tmp_path / "journal.jsonl"
+    path.write_text(f'{START}\n{{"kind":"trial"}}\n{{"kind":"end","run":{{}}}}\n')
+    with pytest.raises(ReportError, match=r"journal\.jsonl:2: damaged line: not a message of kind 'trial'"):
+        list(read_journal(path))
+
+
+def test_journal_begins_anew_with_each_run(tmp_path: Path) -> None:
+    """A journal in the place of an older one, cut short or not, holds its own run alone."""
+    path = tmp_path / "journal.jsonl"
+    path.write_text(f'{START}\n{{"kind":"tri')
+    journal = Journal(path)
+    journal.write(messages()[0])
+    journal.close()
+    assert messages()[:1] == list(read_journal(path))
 
 
 def test_written_report_is_read_back(tmp_path: Path) -> None:
     """What is written atomically is what is read, and no scratch file stays."""
     path = tmp_path / "report.json"
     write_report(path, fold(messages()))
-    assert fold(messages()) == read_report(path)
+    assert fold(messages()) == json.loads(path.read_text())
     assert [path] == list(tmp_path.iterdir())
 
 
@@ -205,6 +223,13 @@ def test_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.
         write_report(path, fold(messages()))
     assert before == path.read_bytes()
     assert [path] == list(tmp_path.iterdir())
+
+
+def test_a_report_that_is_no_json_is_not_written(tmp_path: Path) -> None:
+    """What JSON cannot hold is an error, and leaves no scratch file."""
+    with pytest.raises(ReportError, match="no JSON"):
+        write_report(tmp_path / "report.json", {"schema": 1, "run": {"where": tmp_path}, "trials": []})
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_unwritable_paths_are_found_beforehand(tmp_path: Path) -> None:

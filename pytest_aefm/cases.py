@@ -1,0 +1,35 @@
+"""The case of a test: which of pytest's items are ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_aefm.errors import ConfigurationError
+    from pytest_aefm.model import Case
+
+__all__ = ["case_of", "unmarked", "with_cases"]
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    """Return the case that a test was parametrized with, or None."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("aefm_case") if callspec is not None else None
+
+
+def with_cases(items: Iterable[pytest.Item]) -> Iterator[tuple[pytest.Item, Case]]:
+    """Yield those of the tests that have a case, each with it."""
+    for item in items:
+        case = case_of(item)
+        if case is not None:
+            yield item, case
+
+
+def unmarked(where: str, fixture: str) -> ConfigurationError:
+    """Return what is wrong with a test that uses a fixture of cases and has none."""
+    from pytest_aefm.errors import ConfigurationError
+
+    return ConfigurationError(where, f"uses {fixture} and has no marker 'aefm'", None, "add @pytest.mark.aefm(...)")
