@@ -8,7 +8,7 @@
 
 #include "clock.h"
 
-#define BATCH_SPANS 4096u
+#define BATCH_SPANS 1024u /* few, so that no export is a burst of load by itself */
 #define BATCH_BYTES (1u << 20)
 #define PATIENCE_NS (5 * NS_PER_S) /* of one who waits for a flush, without any delivery */
 #define ATTEMPT_NS (10 * NS_PER_S)
@@ -34,8 +34,8 @@ static void patience_over(void *owner);
 static void interval_over(void *owner) {
     struct tracer *t = owner;
     timer_set(t->timers, &t->interval, now_ns() + t->config->export_interval_ns);
-    t->draining = t->waiting > 0;
-    if (t->state == EXPORT_IDLE) export_next(t);
+    t->due = t->ended;
+    export_next(t);
 }
 
 /* OTEL_RESOURCE_ATTRIBUTES: "name=value,name=value" (OpenTelemetry's specification of the environment). */
@@ -129,18 +129,17 @@ void tracer_end(struct tracer *t, const struct span *span) {
     struct span_batch *batch = open_batch(t);
     otlp_span(&batch->spans, span);
     batch->count++;
-    if (++t->waiting >= t->config->span_queue / 2 && !t->draining) {
-        t->draining = true;
-        if (t->state == EXPORT_IDLE) export_next(t);
-    }
+    if (++t->waiting >= t->config->span_queue / 2 && t->state == EXPORT_IDLE) export_next(t);
 }
+
+/* Spans that need no more care. */
+static uint64_t taken(const struct tracer *t) { return t->exported + t->failed + t->dropped; }
 
 static void tell_waiters(struct tracer *t) {
     struct flush_waiter **link = &t->waiters;
-    uint64_t taken = t->exported + t->failed + t->dropped;
     while (*link) {
         struct flush_waiter *waiter = *link;
-        if (waiter->until > taken) {
+        if (waiter->until > taken(t)) {
             link = &waiter->next;
             continue;
         }
@@ -157,7 +156,7 @@ void tracer_flush(struct tracer *t, struct flush_waiter *waiter) {
     waiter->next = t->waiters;
     if (!t->waiters) timer_set(t->timers, &t->patience, now_ns() + PATIENCE_NS);
     t->waiters = waiter;
-    t->draining = t->waiting > 0;
+    t->due = t->ended;
     if (t->state == EXPORT_PAUSE) t->state = EXPORT_IDLE;
     export_next(t);
 }
@@ -266,9 +265,8 @@ static void export_next(struct tracer *t) {
     struct sockaddr_storage address;
     socklen_t len;
     tell_waiters(t);
-    if (t->state != EXPORT_IDLE) return;
-    if (!t->first) t->draining = false;
-    if (!t->draining) return;
+    if (t->state != EXPORT_IDLE || !t->first) return;
+    if (taken(t) >= t->due && t->waiting < t->config->span_queue / 2) return;
     timer_set(t->timers, &t->timer, now_ns() + ATTEMPT_NS);
     if (t->stream.fd >= 0) {
         send_batch(t);

@@ -1,5 +1,5 @@
-/* Spans of one service: encoded when they end, kept in batches, exported when asked, when half the queue is full, or
- * every so often. Nothing is lost unseen: what cannot be kept or delivered is counted. One thread. */
+/* Spans of one service: encoded when they end, kept in batches, exported when asked, as far as the queue is more than
+ * half full, or every so often. Nothing is lost unseen: what cannot be kept or delivered is counted. One thread. */
 #ifndef AEFM_MESH_TRACER_H
 #define AEFM_MESH_TRACER_H
 
@@ -44,10 +44,11 @@ struct tracer {
     struct span_batch *first, *last, *spare; /* `first` is the one to be exported */
     uint64_t ended, exported, failed, dropped;
     uint32_t waiting; /* spans in all batches */
+    uint64_t due;     /* export until so many have been taken care of */
     struct stream stream;
     struct http_reader reader;
     enum export_state state;
-    bool draining, used; /* used: a response came on this connection */
+    bool used; /* a response came on this connection */
     struct timer timer;    /* of an attempt, or of the pause after one */
     struct timer patience; /* of those who wait */
     struct timer interval;
