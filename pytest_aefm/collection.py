@@ -100,6 +100,8 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     name = metafunc.definition.originalname.removeprefix("test_")
     chosen = experiment.from_options(options, where=where, name=name, base=paths[0] if paths else None)
     metafunc.config.stash.setdefault(_NOTES, {})[where] = chosen.notes
+    if settings.seed_said:
+        chosen = replace(chosen, seed=None)
     cases = chosen.cases(confidence=settings.confidence, seed=settings.seed)
     testbed = settings.testbed or chosen.testbed
     if testbed == "local":

@@ -11,9 +11,8 @@ import copy
 import json
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,9 @@ import pytest
 
 from pytest_aefm.progress import Lines, Progress, Status
 from pytest_aefm.recording import CLEANUP, KEPT, MESSAGE
+from pytest_aefm.run_facts import run_facts
 from pytest_aefm.settings import Settings, settings_of
+from pytest_aefm.table import table_lines, warning_lines
 from pytest_aefm.termination import Termination
 
 if TYPE_CHECKING:
@@ -97,14 +98,15 @@ class Controller:
             noted.message = str(crash.message if crash else report.longrepr)
 
     def _finish(self, key: _Key) -> None:
-        self.progress.finished(key[0])
+        self.progress.finished(*key)
         noted = self._outcomes.pop(key, None)
         if noted is None or self._report is None:
             return
-        attempt = (key[0], noted.attempt)
-        if any(attempt == (entry["nodeid"], entry["attempt"]) for entry in reversed(self._report.trials)):
-            message = {"kind": "outcome", "nodeid": key[0], "worker": key[1], "attempt": noted.attempt}
-            self._take({**message, "outcome": noted.outcome, "message": noted.message})
+        attempt = {"nodeid": key[0], "worker": key[1], "attempt": noted.attempt}
+        if any(attempt.items() <= entry.items() for entry in reversed(self._report.trials)):
+            from pytest_aefm.report import redact
+
+            self._take({"kind": "outcome", **attempt, "outcome": noted.outcome, "message": redact(noted.message)})
 
     def _take(self, message: dict[str, Any]) -> None:
         """Apply one message, in the journal first."""
@@ -122,7 +124,7 @@ class Controller:
         if message["kind"] == "phase":
             self.progress.phase(message)
         elif message["kind"] == "trial":
-            self.progress.recorded(message["trial"]["nodeid"])
+            self.progress.recorded(message["trial"]["nodeid"], message["trial"]["worker"])
         self._report.apply(message)
         if self._journal is not None:
             with self._journal_problems():
@@ -162,7 +164,7 @@ class Controller:
         if self._report is None or noted is None or noted.attempt is None:
             return
         context = self._report.running.get(_key(report))
-        if context is not None:
+        if context is not None and "entry" in context:
             from pytest_aefm.report import broken_entry
 
             reason = f"the worker crashed in phase {context['phase']!r}"
@@ -225,11 +227,9 @@ class Controller:
             width = shutil.get_terminal_size().columns if terminalreporter.isatty else None  # no limit in a file
             for line, colour in table_lines(self._report.trials, verbose, width):
                 terminalreporter.write_line(line, **colour)
+            self._write_section(terminalreporter, "AEFM warnings", warning_lines(self._report.trials), "yellow")
         for title, lines in (("AEFM cleanup", self._cleanup), ("AEFM problems", self._problems)):
-            if lines:
-                terminalreporter.section(title, red=True)
-                for line in lines:
-                    terminalreporter.write_line(line)
+            self._write_section(terminalreporter, title, lines, "red")
         for line in self._kept:
             terminalreporter.write_line(line)
         if self._written:
@@ -237,6 +237,13 @@ class Controller:
             with contextlib.suppress(ValueError):
                 shown = shown.relative_to(Path.cwd())
             terminalreporter.write_line(f"report: {shown}  (this run: {self._settings.run_dir})")
+
+    @staticmethod
+    def _write_section(reporter: pytest.TerminalReporter, title: str, lines: Sequence[str], colour: str) -> None:
+        if lines:
+            reporter.section(title, red=colour == "red", yellow=colour == "yellow")
+            for line in lines:
+                reporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:
         """Give back what is open."""
@@ -347,108 +354,3 @@ def _outcome_of_call(report: pytest.TestReport) -> str:
     if getattr(report, "aefm_verdict", None):
         return "error"
     return str(report.outcome)
-
-
-_MOST_ROWS = 40
-
-
-def table_lines(
-    trials: Iterable[dict[str, Any]], verbose: bool, width: int | None = None
-) -> list[tuple[str, dict[str, bool]]]:
-    """Return the table's lines with their colours: every non-pass, and at most 40 others without ``-v``.
-
-    Where it is wider than ``width``, columns go whose values the case's id holds, too; then long ids are cut.
-    """
-    from pytest_aefm.report import table_rows
-
-    entries = list(trials)
-    head, *rows = table_rows(entries)
-    kept, others = [], 0
-    for entry, row in zip(entries, rows, strict=True):
-        passed = entry["verdict"] == "passed"
-        others += passed
-        if not passed or verbose or others <= _MOST_ROWS:
-            kept.append((entry["verdict"], row))
-    shown = _fit([head, *(row for _, row in kept)], width)
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    numeric = {"rate", "p50", "p99", "goodput"}
-
-    def line(row: Sequence[str]) -> str:
-        cells = zip(shown[0], row, widths, strict=True)
-        return "  ".join(cell.rjust(w) if name in numeric else cell.ljust(w) for name, cell, w in cells).rstrip()
-
-    colours = {"passed": {"green": True}, "inconclusive": {"yellow": True}}
-    lines: list[tuple[str, dict[str, bool]]] = [(line(shown[0]), {"bold": True})]
-    for (verdict, _), cells in zip(kept, shown[1:], strict=True):
-        lines.append((line(cells), colours.get(verdict, {"red": True})))
-    if len(kept) < len(rows):
-        lines.append((f"... and {len(rows) - len(kept)} more that passed (-v shows them)", {}))
-    return lines
-
-
-def _fit(rows: Sequence[Sequence[str]], width: int | None) -> list[list[str]]:
-    """Return the rows as they fit into ``width``."""
-    fitted = [list(row) for row in rows]
-
-    def excess() -> int:
-        columns = list(zip(*fitted, strict=True))
-        return 0 if width is None else sum(max(map(len, column)) for column in columns) + 2 * len(columns) - 2 - width
-
-    for name in ("interference", "rate"):
-        if excess() > 0:
-            place = fitted[0].index(name)
-            for row in fitted:
-                del row[place]
-    if (most := max(len(row[0]) for row in fitted) - excess()) >= 12:
-        for row in fitted:
-            if len(row[0]) > most:  # the beginning says which test, the end which case
-                row[0] = f"{row[0][: most // 3]}...{row[0][len(row[0]) - most + most // 3 + 3 :]}"
-    return fitted
-
-
-def run_facts(config: pytest.Config, settings: Settings) -> dict[str, Any]:
-    """Return what the report says of the run: when, what, with which versions, on which machine."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    from pytest_aefm.report import redact
-    from pytest_aefm.testbeds.machine import machine_facts
-
-    versions = {"python": platform.python_version()}
-    for name in ("pytest-aefm", "pytest", "pytest-xdist"):
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    facts = {
-        "id": settings.run_id,
-        "started_wall_s": time.time(),
-        "command": ["pytest", *config.invocation_params.args],
-        "rootdir": str(config.rootpath),
-        "git": _git(config.rootpath),
-        "seed": settings.seed,
-        "confidence": settings.confidence,
-        "versions": versions,
-        "machine": machine_facts(),
-        "cleanup": [],
-    }
-    cleaned = redact(json.loads(json.dumps(facts, default=str)))
-    assert isinstance(cleaned, dict)
-    return cleaned
-
-
-def _git(folder: Path) -> dict[str, Any] | None:
-    """Return the revision that is checked out, and whether it has been changed; None outside a checkout."""
-
-    def ask(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        ).stdout.strip()
-
-    try:
-        return {"revision": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain", "-uno"))}
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -112,8 +112,9 @@ class Case:
     """One point of the matrix. ``factors`` holds every factor by name, the user's own ones included.
 
     ``script_path`` is where the load's script was found, ``repeats`` how rounds follow one another, ``origin`` the file
-    or test where the experiment is written. With traces of less than ``min_trace_coverage`` of the requests sent, SLOs
-    on traces have no data.
+    or test where the experiment is written, ``seed`` what decided orders and requests. With ``judged`` False nothing
+    but the apparatus is judged; with traces of less than ``min_trace_coverage`` of the requests sent, SLOs on traces
+    have no data.
     """
 
     id: str
@@ -129,6 +130,8 @@ class Case:
     repeats: str | None = None
     min_trace_coverage: float = 0.0
     origin: str = ""
+    seed: int = 0
+    judged: bool = True
 
     @property
     def round(self) -> int:

@@ -116,7 +116,9 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
 
         own, total = estimates(item)
         facts = {"estimate_s": own, "total": len(total), "total_s": sum(total.values())}
-        recording.new_state(item, case, **facts, uses_run="_aefm_wanted" in getattr(item, "fixturenames", ()))
+        recording.new_state(item, case, **facts)
+        if "_aefm_wanted" in getattr(item, "fixturenames", ()):
+            recording.tell_start(item)
         lifecycle.tell_experiment(item, case)
     return (yield)
 

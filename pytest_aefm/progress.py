@@ -53,22 +53,22 @@ class Progress:
                 self._thread = threading.Thread(target=self._run, name="aefm-progress", daemon=True)
                 self._thread.start()
 
-    def recorded(self, nodeid: str) -> None:
+    def recorded(self, nodeid: str, worker: str | None = None) -> None:
         """Take in that a case has its trial: what follows is its test's own end."""
         with self._lock:
-            for case in self._running.values():
-                if case.nodeid == nodeid:
-                    self._enter(case, "end")
+            case = self._running.get(worker)
+            if case is not None and case.nodeid == nodeid:
+                self._enter(case, "end")
 
-    def finished(self, nodeid: str) -> None:
+    def finished(self, nodeid: str, worker: str | None = None) -> None:
         """Take in that a case's test is over, and learn from how long it took."""
         with self._lock:
-            for worker, case in list(self._running.items()):
-                if case.nodeid == nodeid:
-                    del self._running[worker]
-                    self._done[nodeid] = case.estimate_s
-                    if case.started is not None:
-                        self._overheads.append(self._clock() - case.started - case.estimate_s)
+            case = self._running.get(worker)
+            if case is not None and case.nodeid == nodeid:
+                del self._running[worker]
+                self._done[nodeid] = case.estimate_s
+                if case.started is not None:
+                    self._overheads.append(self._clock() - case.started - case.estimate_s)
 
     def stopping(self) -> None:
         """Take in that the session ends, with or without its cases."""
@@ -125,7 +125,7 @@ class Progress:
 
     def _enter(self, case: Running, phase: str, expected_s: float = 0.0) -> None:
         case.phase, case.expected_s, case.since, case.told = phase, expected_s, self._clock(), None
-        if case.started is None and not case.waits:
+        if case.started is None and not case.waits and phase != "setup":  # which may be followed by a wait
             case.started = case.since
 
     def _run(self) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Lines", "Running", "Snapshot", "Status", "View", "duration_text"]
 
 _WORDS = {
+    "setup": "setting up",
     "check": "checking what there is",
     "interference": "changing interference",
     "settle": "settling",

@@ -18,6 +18,7 @@ from pytest_aefm.settings import settings_of
 
 if TYPE_CHECKING:
     from pytest_aefm.model import Case, Trial
+    from pytest_aefm.testbeds import Testbed
 
 __all__ = ["CLEANUP", "KEPT", "MESSAGE", "STATE", "ItemState", "broken_trial", "record", "tell"]
 
@@ -50,6 +51,7 @@ class ItemState:
 
 STATE = pytest.StashKey[ItemState]()
 _ATTEMPTS = pytest.StashKey[int]()
+_DESCRIBED = pytest.StashKey[bool]()
 _PROPERTIES = ("p50", "p99", "goodput")
 
 
@@ -76,7 +78,29 @@ def tell(item: pytest.Item, *messages: dict[str, Any]) -> None:
     item.ihook.pytest_runtest_logreport(report=report)
 
 
-def tell_phase(item: pytest.Item, name: str, expected_s: float) -> None:
+def tell_start(item: pytest.Item) -> None:
+    """Tell that a test begins that is to leave a trial, and what its entry is should this process die."""
+    from pytest_aefm.report import trial_entry
+
+    state = item.stash[STATE]
+    state.uses_run = True
+    lost = trial_entry(broken_trial(state, ""), nodeid=item.nodeid, worker=settings_of(item.config).worker)
+    tell_phase(item, state.phase, 0.0, entry=lost)
+
+
+def tell_testbed(item: pytest.Item, testbed: Testbed) -> None:
+    """Tell once in this process what the testbed knows of itself."""
+    if item.config.stash.get(_DESCRIBED, False):
+        return
+    from pytest_aefm.model import as_json
+    from pytest_aefm.report import redact
+
+    item.config.stash[_DESCRIBED] = True
+    state, facts = item.stash[STATE], redact(as_json(testbed.describe()))
+    tell(item, {"kind": "testbed", "nodeid": item.nodeid, "attempt": state.attempt, "testbed": facts})
+
+
+def tell_phase(item: pytest.Item, name: str, expected_s: float, **more: Any) -> None:
     """Tell that a phase of the test's trial begins."""
     state = item.stash[STATE]
     state.phase = name
@@ -97,6 +121,7 @@ def tell_phase(item: pytest.Item, name: str, expected_s: float) -> None:
         "total": state.total,
         "total_s": state.total_s,
         "at": time.time(),
+        **more,
     }
     tell(item, message)
 

@@ -36,7 +36,8 @@ SCHEMA_VERSION = 1
 
 _SECRET_NAMES = r"password|passwd|token|secret|api[_-]?key|authorization|credential"
 _SECRET_VALUE = re.compile(
-    rf"(?i)((?:[\w-]*)(?:{_SECRET_NAMES})[\w-]*[\"']?\s*[=:\s]\s*[\"']?)((?:bearer\s+)?[^\s\"'&,;]+)"
+    rf"(?i)((?:(?<![\w-])--?[\w-]*(?:{_SECRET_NAMES})[\w-]*\s+"  # an option and its value
+    rf"|[\w-]*(?:{_SECRET_NAMES})[\w-]*[\"']?\s*[=:]\s*)[\"']?)((?:bearer\s+)?[^\s\"'&,;]+)"
 )
 _SECRET_KEY = re.compile(rf"(?i)(?:{_SECRET_NAMES})")
 _USERINFO = re.compile(r"(\w+://)[^/\s@]+@")
@@ -60,6 +61,10 @@ def redact(value: Any) -> Any:
     return value
 
 
+_NAMES = ("id", "nodeid", "case", "experiment", "app", "factors")
+"""What tells trials apart: no secret, whatever it looks like."""
+
+
 def trial_entry(trial: Trial, *, nodeid: str, worker: str | None = None) -> dict[str, Any]:
     """Return the report's entry of a trial; ``outcome`` and ``message`` follow with the test's own report."""
     case = trial.case
@@ -74,6 +79,8 @@ def trial_entry(trial: Trial, *, nodeid: str, worker: str | None = None) -> dict
         "testbed": case.testbed,
         "factors": dict(case.factors),
         "repeats": case.repeats,
+        "seed": case.seed,
+        "judged": case.judged,
         "verdict": trial.verdict,
         "reason": trial.reason,
         "findings": trial.findings,
@@ -96,9 +103,10 @@ def trial_entry(trial: Trial, *, nodeid: str, worker: str | None = None) -> dict
         "phases": trial.phases,
         "artifacts": trial.artifacts,
     }
-    cleaned = redact(as_json(entry))
+    plain = as_json(entry)
+    cleaned = redact(plain)
     assert isinstance(cleaned, dict)
-    return cleaned
+    return cleaned | {name: plain[name] for name in _NAMES}
 
 
 def _load_entry(load: LoadResult, case: Case) -> dict[str, Any]:
@@ -107,6 +115,10 @@ def _load_entry(load: LoadResult, case: Case) -> dict[str, Any]:
         "driver": load.driver,
         "version": load.version,
         "rate_rps": case.load.rate_rps,
+        "warmup_s": case.load.warmup_s,
+        "timeout_s": case.load.timeout_s,
+        "threads": case.load.threads,
+        "seed": case.load.seed,
         "offered": load.offered,
         "sent": load.sent,
         "attempted": load.attempted,
@@ -138,34 +150,8 @@ def identity(nodeid: str) -> str:
 
 def broken_entry(context: Mapping[str, Any], reason: str) -> dict[str, Any]:
     """Return the entry of a trial that left nothing but the messages of its start (a worker that crashed)."""
-    phase = context.get("phase", "start")
-    return {
-        "id": identity(context["nodeid"]),
-        "nodeid": context["nodeid"],
-        "case": context.get("case", ""),
-        "worker": context.get("worker"),
-        "attempt": context.get("attempt", 1),
-        "experiment": context.get("experiment", ""),
-        "app": context.get("app", ""),
-        "testbed": context.get("testbed", ""),
-        "factors": context.get("factors", {}),
-        "verdict": "broken",
-        "reason": reason,
-        "findings": [{"verdict": "broken", "subject": phase, "message": reason}],
-        "started_wall_s": context.get("at", 0.0),
-        "window": None,
-        "load": None,
-        "metrics": {},
-        "slos": [],
-        "checks": [],
-        "interference": [],
-        "doses": [],
-        "effect": {},
-        "environment": {},
-        "collectors": {},
-        "phases": {},
-        "artifacts": [],
-    }
+    finding = {"verdict": "broken", "subject": context["phase"], "message": reason}
+    return {**context["entry"], "attempt": context["attempt"], "reason": reason, "findings": [finding]}
 
 
 class Report:
@@ -182,7 +168,10 @@ class Report:
         if kind in ("run", "end"):
             self.run |= message["run"]
         elif kind == "phase":
-            self.running[message["nodeid"], message.get("worker")] = dict(message)
+            key = message["nodeid"], message.get("worker")
+            self.running[key] = {**self.running.get(key, {}), **message}
+        elif kind == "testbed":
+            self.run.setdefault("testbed", message["testbed"])
         elif kind == "trial":
             entry = dict(message["trial"])
             self.running.pop((entry["nodeid"], entry.get("worker")), None)
@@ -190,15 +179,34 @@ class Report:
         elif kind == "outcome":
             self.running.pop((message["nodeid"], message.get("worker")), None)
             for entry in self.trials:
-                if entry["nodeid"] == message["nodeid"] and entry["attempt"] == message.get(
-                    "attempt", entry["attempt"]
-                ):
+                if all(entry.get(name) == message.get(name) for name in ("nodeid", "worker", "attempt")):
                     entry["outcome"], entry["message"] = message["outcome"], message["message"]
 
     def document(self) -> dict[str, Any]:
         """Return the report as docs/report.schema.json has it."""
-        trials = [{"outcome": None, "message": "", **entry} for entry in self.trials]
+        redeployed = _redeployed(self.trials)
+        trials = [
+            {"outcome": None, "message": "", **entry}
+            | ({"repeats": "redeployed"} if _point(entry) in redeployed else {})
+            for entry in self.trials
+        ]
         return {"schema": SCHEMA_VERSION, "run": self.run, "trials": trials}
+
+
+def _point(entry: Mapping[str, Any]) -> str:
+    """Return what repetitions of a point have in common: the test, and every factor but the round."""
+    factors = {name: value for name, value in entry["factors"].items() if name != "round"}
+    return json.dumps([entry["id"].partition("[")[0], entry.get("app"), factors], sort_keys=True)
+
+
+def _redeployed(trials: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the points of which each repetition had a deployment of its own."""
+    deployments: dict[str, list[tuple[Any, Any]]] = {}
+    for entry in trials:
+        generation = entry["environment"].get("generation")
+        if entry.get("repeats") and generation is not None:
+            deployments.setdefault(_point(entry), []).append((entry.get("worker"), generation))
+    return {point for point, seen in deployments.items() if 1 < len(seen) == len(set(seen))}
 
 
 class Journal:
@@ -329,7 +337,9 @@ def table_rows(trials: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         disturbed = " ".join(f"{item['kind']}={item['count']}" for item in entry["interference"]) or "-"
         verdict, outcome = entry["verdict"], entry.get("outcome")
         usual = {"broken": "error", "invalid": "error", "passed": "passed"}.get(verdict, "failed")
-        shown = verdict if outcome in (None, usual) else f"{verdict} ({outcome})"
+        remarks = [] if outcome in (None, usual) else [outcome]
+        remarks += ["not judged"] if verdict == "passed" and not entry.get("judged", True) else []
+        shown = f"{verdict} ({', '.join(remarks)})" if remarks else verdict
         rows.append(
             (
                 entry["id"].rpartition("::")[2],

@@ -29,7 +29,7 @@ _OPTIONS = (
         "",
         "load generator to use: a path or a name on PATH, aefm-wrk or wrk2 (default: the bundled aefm-wrk, else wrk2)",
     ),
-    ("seed", "", "seed of the order of cases and of the load (default: a new one for each run)"),
+    ("seed", "", "seed of the order of cases and of the load (default: the experiment's, else a new one for each run)"),
     (
         "ready-timeout",
         "",
@@ -83,6 +83,7 @@ class Settings:
     ``report`` is where the copy of the report goes, ``run_dir`` the run's own folder (made when first needed),
     ``wrk`` the load generator where one is named, ``worker`` the xdist worker's id or None. ``ready_timeout_s`` is how
     long an application may take to get ready, ``wait_s`` how long to wait for other runs, None for the testbed's own.
+    With ``seed_said`` the seed stands on the command line, and goes before that of an experiment.
     """
 
     report: Path
@@ -100,6 +101,7 @@ class Settings:
     worker: str | None = None
     ready_timeout_s: float | None = None
     wait_s: float | None = None
+    seed_said: bool = False
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
 
@@ -165,6 +167,7 @@ def read_settings(config: pytest.Config) -> Settings:
         wrk=_program(config, "wrk"),
         worker=workerinput.get("workerid"),
         ready_timeout_s=_number("ready-timeout", ready, 1.0) if ready else None,
+        seed_said=config.getoption("--aefm-seed") is not None,
         wait_s=_number("wait", wait) if (wait := _text(config, "wait")) else None,
         cluster=_cluster(config),
     )

@@ -163,6 +163,8 @@ class Experiment:
                     self.slos,
                     position,
                     min_trace_coverage=self.min_trace_coverage,
+                    seed=seed,
+                    judged=self.judged,
                 )
             )
         return tuple(cases)

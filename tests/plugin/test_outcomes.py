@@ -131,6 +131,15 @@ def test_a_bug_is_broken(folder: ExperimentFolder) -> None:
     assert "ZeroDivisionError: a bug in the testbed" == folder.trial()["reason"]
 
 
+def test_broken_in_the_call_is_the_users_line(folder: ExperimentFolder) -> None:
+    """What breaks a trial in the call is told without a page of the plugin's source."""
+    folder.test('script="fail.lua"')
+    output = folder.run().stdout.str()
+    assert "Broken: smoke requests of fail.lua" in output
+    assert "pytest_aefm/" not in output
+    assert "direct cause" not in output
+
+
 def test_smoke_requests_that_fail_are_broken(folder: ExperimentFolder) -> None:
     """A script of which no request succeeds is broken before its load runs."""
     folder.test('script="fail.lua"')
@@ -238,6 +247,15 @@ def test_never_called_is_broken(folder: ExperimentFolder) -> None:
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*the test never called aefm_run*"])
     assert "broken" == folder.trial()["verdict"]
+    assert folder.trial()["started_wall_s"] > 0
+
+
+def test_a_replaced_aefm_run_leaves_no_trial(folder: ExperimentFolder) -> None:
+    """A fixture that replaces aefm_run altogether is the user's own: nobody waits for its trial."""
+    conftest = folder.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + "\n@pytest.fixture\ndef aefm_run():\n    return lambda: None\n")
+    folder.test()
+    folder.run().assert_outcomes(passed=1)
 
 
 def test_own_failure_before_the_call_is_a_failure(folder: ExperimentFolder) -> None:

@@ -27,6 +27,7 @@ def test_report_is_valid_and_says_where_it_lies(folder: ExperimentFolder) -> Non
     (own,) = folder.path.glob(".aefm/runs/*/report.json")
     assert folder.report() == json.loads(own.read_text())
     result.stdout.fnmatch_lines(["report: aefm-report.json  (this run: *"])
+    assert {"kind": "local"} == folder.report()["run"]["testbed"]
 
 
 def test_artifacts_lie_in_the_runs_folder(folder: ExperimentFolder) -> None:
@@ -115,6 +116,35 @@ def test_crashed_worker_leaves_a_broken_trial(folder: ExperimentFolder) -> None:
         trial["outcome"],
         trial["reason"],
     )
+
+
+def test_a_worker_that_crashes_early_leaves_a_broken_trial(folder: ExperimentFolder) -> None:
+    """A worker that dies before the first phase of a case leaves a broken trial with its factors, too."""
+    conftest = folder.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + "\n@pytest.fixture\ndef early():\n    __import__('os')._exit(3)\n")
+    folder.test("cpu=1")
+    path = next(folder.path.glob("test_*.py"))
+    path.write_text(path.read_text().replace("(aefm_run)", "(early, aefm_run)"))
+    folder.run("-n1", "--max-worker-restart=0", subprocess=True)
+    jsonschema.validate(folder.report(), SCHEMA)
+    trial = folder.trial()
+    assert ("broken", "error", "the worker crashed in phase 'setup'") == (
+        trial["verdict"],
+        trial["outcome"],
+        trial["reason"],
+    )
+    assert 1 == trial["interference"][0]["count"]
+    assert trial["started_wall_s"] > 0
+
+
+def test_a_seed_of_the_command_line_wins(folder: ExperimentFolder) -> None:
+    """--aefm-seed goes before the experiment's own; each trial records the one that decided."""
+    folder.use("deploy")
+    folder.test()
+    folder.run("--aefm-seed=7").assert_outcomes(errors=1)
+    assert (7, 7) == (folder.report()["run"]["seed"], folder.trial()["seed"])
+    folder.run().assert_outcomes(errors=1)
+    assert 1 == folder.trial()["seed"]
 
 
 def test_table_shows_every_case(folder: ExperimentFolder) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_aefm.controller import table_lines
+from pytest_aefm.table import table_lines, warning_lines
 
 
 def entry(case: str, verdict: str = "passed") -> dict[str, Any]:
@@ -54,3 +54,22 @@ def test_what_does_not_pass_is_always_shown() -> None:
     assert 1 + 10 + 40 + 1 == len(lines)
     assert "... and 50 more that passed (-v shows them)" == lines[-1]
     assert 101 == len(table_lines(trials, verbose=True))
+
+
+def test_a_test_that_failed_by_itself_is_no_pass() -> None:
+    """A case whose verdict is passed and whose test is not is shown like all that did not pass, and not in green."""
+    trials = [{**entry(f"cpu0-{rate}rps"), "outcome": "passed"} for rate in range(1, 50)]
+    trials.append({**entry("cpu1-40rps"), "outcome": "failed"})
+    text, colour = table_lines(trials, verbose=False)[-2]
+    assert text.endswith("passed (failed)")
+    assert {"red": True} == colour
+
+
+def test_warnings_are_told_once_for_each_kind() -> None:
+    """Of each self-check that only warns: in how many trials it did not hold, and its first message."""
+    steal = {"name": "steal", "ok": False, "warning": True, "message": "a hypervisor took 4%"}
+    cores = {"name": "cores of its own", "ok": False, "warning": True, "message": "one core"}
+    quiet, grave = {**steal, "ok": True}, {**steal, "warning": False}
+    trials = [{"checks": checks} for checks in ([steal, cores], [{**steal, "message": "5%"}], [quiet], [grave])]
+    lines = warning_lines(trials)
+    assert ["steal, 2 of 4 trials: a hypervisor took 4%", "cores of its own, 1 of 4 trials: one core"] == lines

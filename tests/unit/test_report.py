@@ -129,11 +129,16 @@ def test_document_is_valid() -> None:
 
 def test_crash_entry_is_valid() -> None:
     """The entry of a crashed worker's trial follows the schema, too."""
-    context = {"nodeid": NODEID, "case": "c", "phase": "load", "worker": "gw0", "attempt": 1}
+    context = {"entry": trial_entry(a_trial(), nodeid=NODEID, worker="gw0"), "phase": "load", "attempt": 2}
     told = [*messages()[:1], {"kind": "trial", "trial": broken_entry(context, "the worker crashed in phase 'load'")}]
     document = fold(told)
     jsonschema.validate(document, SCHEMA)
-    assert "broken" == document["trials"][0]["verdict"]
+    trial = document["trials"][0]
+    assert (2, "the worker crashed in phase 'load'", "load") == (
+        trial["attempt"],
+        trial["reason"],
+        trial["findings"][0]["subject"],
+    )
 
 
 def test_journal_rebuilds_the_report(tmp_path: Path) -> None:
@@ -252,6 +257,8 @@ def test_unwritable_paths_are_found_beforehand(tmp_path: Path) -> None:
         (["--token", "abc", "--rate", "3"], ["--token", "***", "--rate", "3"]),
         ("AWS_SECRET_ACCESS_KEY=abc rest", "AWS_SECRET_ACCESS_KEY=*** rest"),
         ("nothing to hide", "nothing to hide"),
+        ("curl --token abc x", "curl --token *** x"),
+        ("bad.lua:2: unexpected token near x", "bad.lua:2: unexpected token near x"),
     ],
 )
 def test_secrets_are_redacted(value: Any, clean: Any) -> None:
@@ -262,6 +269,58 @@ def test_secrets_are_redacted(value: Any, clean: Any) -> None:
 def test_entry_is_redacted() -> None:
     """A trial's environment goes through redaction."""
     assert "***" == trial_entry(a_trial(), nodeid=NODEID)["environment"]["password"]
+
+
+def test_names_are_no_secrets() -> None:
+    """What tells a trial apart is told as it is, so that its outcome finds it."""
+    nodeid = "test_it.py::test_it[token=abc-40rps]"
+    case = replace(a_trial().case, id="token=abc-40rps", factors={"token": "abc"})
+    entry = trial_entry(replace(a_trial(), case=case), nodeid=nodeid)
+    told = (entry["id"], entry["nodeid"], entry["case"], entry["factors"])
+    assert (nodeid, nodeid, "token=abc-40rps", {"token": "abc"}) == told
+
+
+def test_outcomes_find_their_workers_trial() -> None:
+    """Where several workers run the same test each, an outcome belongs to the trial of its own worker."""
+    told = messages()[:1]
+    for worker, outcome in (("gw0", "passed"), ("gw1", "failed")):
+        told.append({"kind": "trial", "trial": trial_entry(a_trial(), nodeid=NODEID, worker=worker)})
+        told.append({**messages()[3], "worker": worker, "outcome": outcome})
+    assert ["passed", "failed"] == [trial["outcome"] for trial in fold(told)["trials"]]
+
+
+@pytest.mark.parametrize(
+    ("deployments", "repeats"),
+    [
+        ([("gw0", 1), ("gw1", 1), ("gw0", 2)], "redeployed"),
+        ([("gw0", 1), ("gw1", 1), ("gw0", 1)], "interleaved"),
+        ([("gw0", 1)], "interleaved"),
+    ],
+)
+def test_repetitions_with_a_deployment_each_are_called_so(deployments: list[tuple[str, int]], repeats: str) -> None:
+    """Repetitions are redeployed where no two of a point met the same deployment."""
+    told = messages()[:1]
+    for number, (worker, generation) in enumerate(deployments, 1):
+        factors = {"cpu": 1, "rate": 40, "round": number}
+        case = replace(a_trial().case, factors=factors, repeats="interleaved")
+        trial = replace(a_trial(), case=case, environment={"generation": generation})
+        told.append({"kind": "trial", "trial": trial_entry(trial, nodeid=NODEID, worker=worker)})
+    assert {repeats} == {trial["repeats"] for trial in fold(told)["trials"]}
+
+
+def test_entry_says_how_the_load_was_made() -> None:
+    """Seed, warm-up, time-out and threads are in the entry: what it takes to do it again."""
+    case = replace(a_trial().case, seed=7, load=LoadSpec("a.lua", 40, 5, 3, 1, 2, 20, 11))
+    entry = trial_entry(replace(a_trial(), case=case), nodeid=NODEID)
+    load = entry["load"]
+    assert (7, 11, 3, 1, 2) == (entry["seed"], *(load[name] for name in ("seed", "warmup_s", "timeout_s", "threads")))
+
+
+def test_table_says_what_was_not_judged() -> None:
+    """Without SLOs a trial that passes says nothing of the application."""
+    entry = {**fold(messages())["trials"][0], "verdict": "passed", "outcome": "passed", "judged": False}
+    assert "passed (not judged)" == table_rows([entry])[1][-1]
+    assert "passed (failed, not judged)" == table_rows([{**entry, "outcome": "failed"}])[1][-1]
 
 
 def test_entry_travels_as_json() -> None:
