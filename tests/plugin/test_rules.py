@@ -264,7 +264,7 @@ def pytest_runtest_logreport(report):
     folder.run(*workers, subprocess=True).assert_outcomes(passed=1)
     told = (folder.path / "events.txt").read_text().split()
     assert ["trial", "call", "teardown"] == told[-3:]
-    assert {"phase", "setup"} == set(told[:-3])
+    assert {"phase", "testbed", "setup"} == set(told[:-3])
     assert told.index("phase") < len(told) - 4
 
 
