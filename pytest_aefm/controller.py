@@ -125,10 +125,28 @@ class Controller:
             self.progress.phase(message)
         elif message["kind"] == "trial":
             self.progress.recorded(message["trial"]["nodeid"], message["trial"]["worker"])
+        elif message["kind"] == "tables":
+            self._take_tables(message)
         self._report.apply(message)
         if self._journal is not None:
             with self._journal_problems():
                 self._journal.write(message)
+
+    def _take_tables(self, message: dict[str, Any]) -> None:
+        """Add a trial's tables to those of all trials; one that cannot be added is told, and stays where it is."""
+        from pytest_aefm.datafiles import DataFolder
+        from pytest_aefm.errors import ReportError
+
+        settings = self._settings
+        try:
+            if "problem" in message:
+                raise ReportError("--aefm-data", message["problem"])
+            assert settings.data is not None, "workers have the controller's options"
+            DataFolder(settings.data, settings.data_format, settings.run_id).take(
+                message["experiment"], message["files"]
+            )
+        except ReportError as error:
+            self._problem(str(error))
 
     @contextlib.contextmanager
     def _journal_problems(self) -> Iterator[None]:
@@ -227,6 +245,8 @@ class Controller:
             width = shutil.get_terminal_size().columns if terminalreporter.isatty else None  # no limit in a file
             for line, colour in table_lines(self._report.trials, verbose, width):
                 terminalreporter.write_line(line, **colour)
+            for line in _growth(self._report.trials):
+                terminalreporter.write_line(line)
             self._write_section(terminalreporter, "AEFM warnings", warning_lines(self._report.trials), "yellow")
         for title, lines in (("AEFM cleanup", self._cleanup), ("AEFM problems", self._problems)):
             self._write_section(terminalreporter, title, lines, "red")
@@ -354,3 +374,10 @@ def _outcome_of_call(report: pytest.TestReport) -> str:
     if getattr(report, "aefm_verdict", None):
         return "error"
     return str(report.outcome)
+
+
+def _growth(trials: Sequence[dict[str, Any]]) -> list[str]:
+    """Return whose self times grew, of trials that were disturbed and did not pass."""
+    from pytest_aefm.comparison import growth_lines, with_growth
+
+    return [line for entry in with_growth(trials) if entry["verdict"] != "passed" for line in growth_lines(entry)]

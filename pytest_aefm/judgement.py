@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from pytest_aefm.decision import Metrics, SLOResult, check
 from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.model import CheckResult, Dose, Finding, LoadResult, Verdict, Window
+from pytest_aefm.model import Blame, CheckResult, Dose, Finding, LoadResult, Suspect, Verdict, Window
 from pytest_aefm.slo import SLO
 
 __all__ = [
+    "blame_lines",
     "dose_checks",
     "findings_of",
     "format_value",
@@ -92,7 +93,8 @@ def judge_slos(
 ) -> tuple[SLOResult, ...]:
     """Decide every SLO: errors and goodput first, latency after them.
 
-    ``unknown`` maps a metric (``latency``, ``error_rate``) that the driver cannot tell to the reason.
+    ``unknown`` maps a metric that cannot be told (``latency``, ``error_rate`` by the driver, ``memory(rate)`` by too
+    few samples) to the reason.
     """
     order, reasons, results = {"goodput": 0, "error_rate": 1, "restarts": 2}, unknown or {}, []
     for slo in sorted(slos, key=lambda slo: order.get(slo.name, 3)):
@@ -107,18 +109,23 @@ def findings_of(
     slos: Iterable[SLOResult],
     missing: Mapping[str, str],
     overloaded: bool = False,
+    unfit: Mapping[str, str] | None = None,
 ) -> tuple[Finding, ...]:
     """Return every reason for a verdict other than passed.
 
-    ``missing`` maps a metric's name (``self_time``) to why the collector that gives it failed: an SLO without
-    data is then the experiment's failure, not the application's.
+    ``missing`` maps a metric's name (``self_time``) to why the collector that gives it failed, ``unfit`` a metric
+    (``memory(rate)``) to why it carries no verdict: an SLO without data is then the experiment's failure, not the
+    application's.
     """
+    unfit = unfit or {}
     found = [Finding(Verdict.INVALID, item.name, item.message) for item in checks if not item.ok and not item.warning]
     for result in slos:
         if result.verdict == "passed":
             continue
         name = result.metric.partition("(")[0]
-        if result.verdict == "no_data" and name in missing:
+        if result.verdict == "no_data" and result.metric in unfit:
+            found.append(Finding(Verdict.INVALID, result.metric, f"{result.slo}: {unfit[result.metric]}"))
+        elif result.verdict == "no_data" and name in missing:
             found.append(Finding(Verdict.BROKEN, result.metric, f"{result.slo}: no data because {missing[name]}"))
         else:
             found.append(Finding(Verdict(result.verdict), result.metric, _sentence(result, overloaded)))
@@ -142,6 +149,24 @@ def _sentence(result: SLOResult, overloaded: bool) -> str:
     return text + (
         ", overloaded: the backlog grew over the window" if overloaded and result.verdict == "violated" else ""
     )
+
+
+def blame_lines(blame: Blame) -> list[str]:
+    """Say where to look: a line for each service that holds the critical path."""
+    limit = format_value(blame.limit_ms, "ms")
+    whose = f"the {blame.slow} of {blame.traces} traces slower than {limit}"
+    if not blame.slow:
+        whose = f"all {blame.traces} traces; none took longer than {limit}, so requests waited before the entry"
+    return [f"on the critical path of {whose}:", *(f"  {_suspicion(one)}" for one in blame.suspects)]
+
+
+def _suspicion(one: Suspect) -> str:
+    said = [f"{one.share:.0%}, {one.own_ms:.3g} ms of its own in a trace and {one.transit_ms:.3g} ms on the way to it"]
+    said += [f"CPU {one.cpu:.0%} of its limit"] if one.cpu is not None else []
+    said += [f"run delay {one.run_delay_ms_per_s:.3g} ms/s"] if one.run_delay_ms_per_s is not None else []
+    said += [f"throttled {one.throttled:.0%}"] if one.throttled is not None else []
+    said += [f"restarts {one.restarts:g}"] if one.restarts is not None else []
+    return f"{one.service}: {'; '.join(said)}"
 
 
 def slo_table(results: Iterable[SLOResult]) -> str:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_aefm.decision import Latency, SLOResult
+from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.slo import OUTCOMES, SLO
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
     "AppSpec",
+    "Blame",
     "Case",
     "CheckResult",
     "ClusterSpec",
+    "Columns",
     "Dose",
     "Finding",
     "InterferenceSpec",
     "LoadResult",
     "LoadSpec",
+    "MakeColumns",
     "Scalar",
+    "Suspect",
     "Trial",
     "Verdict",
     "Window",
@@ -31,6 +39,11 @@ __all__ = [
 ]
 
 Scalar = str | int | float | bool
+
+Columns = Mapping[str, Any]
+"""A table: equally long sequences by the name of the column."""
+
+MakeColumns = Callable[[], Columns]
 
 LOWER_BOUNDS = ("timeout", "unanswered", "unsent")
 """Outcomes whose latency is known only to be at least what was recorded."""
@@ -111,10 +124,11 @@ class LoadSpec:
 class Case:
     """One point of the matrix. ``factors`` holds every factor by name, the user's own ones included.
 
-    ``script_path`` is where the load's script was found, ``repeats`` how rounds follow one another, ``origin`` the file
-    or test where the experiment is written, ``seed`` what decided orders and requests. With ``judged`` False nothing
-    but the apparatus is judged; with traces of less than ``min_trace_coverage`` of the requests sent, SLOs on traces
-    have no data.
+    ``metrics`` are the user's own by name, each with the PromQL that gives it (None: a collector does), ``queries``
+    what replaces a testbed's templates. ``script_path`` is where the load's script was found, ``repeats`` how rounds
+    follow one another, ``origin`` the file or test where the experiment is written, ``seed`` what decided orders and
+    requests. With ``judged`` False nothing but the apparatus is judged; with traces of less than
+    ``min_trace_coverage`` of the requests sent, SLOs on traces have no data.
     """
 
     id: str
@@ -125,6 +139,8 @@ class Case:
     load: LoadSpec
     factors: Mapping[str, Scalar]
     slos: tuple[SLO, ...] = ()
+    metrics: Mapping[str, str | None] = field(default_factory=dict)
+    queries: Mapping[str, str] = field(default_factory=dict)
     position: int = 0
     script_path: Path | None = None
     repeats: str | None = None
@@ -168,6 +184,7 @@ class LoadResult:
     wait of requests that found no free connection. ``unknown`` maps what the driver cannot tell (a metric such as
     ``latency``, a self-check such as ``pacer lag p99``) to the reason. Of a load that several generators share,
     ``pacer_lag`` is that of the latest of them, ``details`` tells of each, and ``checks`` are those of their start.
+    ``series`` has a row for each second of the window, as aefm-wrk has it, empty where nobody counts so.
     """
 
     driver: str
@@ -190,6 +207,7 @@ class LoadResult:
     threads_cpu: tuple[float, ...] = ()
     clock_step_s: float | None = None
     interrupted: bool = False
+    series: tuple[Mapping[str, Any], ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -285,12 +303,43 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """A service on the critical path: its share, own time and transit to it per trace, and its state in the window.
+
+    ``cpu`` and ``throttled`` are shares of 1, ``run_delay_ms_per_s`` is how long its threads waited for a core.
+    """
+
+    service: str
+    share: float
+    own_ms: float
+    transit_ms: float
+    cpu: float | None = None
+    run_delay_ms_per_s: float | None = None
+    throttled: float | None = None
+    restarts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Where the time of a violated latency went: in ``slow`` of the ``traces``, those longer than ``limit_ms``.
+
+    With no slow trace it is that of all of them: requests waited before the entry. ``suspects`` are the services that
+    hold the most of the critical path, the first one the most.
+    """
+
+    limit_ms: float
+    slow: int
+    traces: int
+    suspects: tuple[Suspect, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One execution of a Case and all that came of it.
 
     ``metrics`` holds numbers only (percentiles in ms); ``environment`` what the testbed knows of itself;
-    ``phases`` seconds by phase; ``collectors`` per collector ``{"ok": bool, "reason": str, ...}``; ``error`` what
-    broke it, where the trial ran in this process (reports have the finding).
+    ``phases`` seconds by phase; ``collectors`` per collector ``{"ok": bool, "reason": str, ...}``. Where the trial ran
+    in this process ``error`` is what broke it (reports have the finding), and ``tables`` make its rows when wanted.
     """
 
     case: Case
@@ -305,16 +354,42 @@ class Trial:
     checks: tuple[CheckResult, ...] = ()
     doses: tuple[Dose, ...] = ()
     effect: Mapping[str, Any] = field(default_factory=dict)
+    blame: Blame | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     collectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     phases: Mapping[str, float] = field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
     error: BaseException | None = field(default=None, compare=False, repr=False)
+    tables: Mapping[str, MakeColumns] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def reason(self) -> str:
         """The first finding that gave the verdict, empty when passed."""
         return next((finding.message for finding in self.findings if finding.verdict == self.verdict), "")
+
+    def table(self, name: str) -> dict[str, Any]:
+        """Return the columns of one table, with the case's factors, its id and the attempt in each row.
+
+        A factor that is called as a column gets ``factor_`` before its name.
+        """
+        columns = dict(self.tables[name]())
+        rows = len(next(iter(columns.values()), ()))
+        said = {f"factor_{key}" if key in columns else key: value for key, value in self.case.factors.items()}
+        said |= {"case": self.case.id, "attempt": self.attempt}
+        return {**columns, **{key: [value] * rows for key, value in said.items()}}
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Return the tables as DataFrames by name, each row with the case's factors.
+
+        Raises:
+            ConfigurationError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            hint = "pip install 'pytest-aefm[frames]'"
+            raise ConfigurationError("trial.frames()", "pandas is not installed", None, hint) from error
+        return {name: pd.DataFrame(self.table(name)) for name in self.tables}
 
 
 def as_json(value: Any) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_aefm.model import Case, Trial
     from pytest_aefm.testbeds import Testbed
 
-__all__ = ["CLEANUP", "KEPT", "MESSAGE", "STATE", "ItemState", "broken_trial", "record", "tell"]
+__all__ = ["CLEANUP", "KEPT", "MESSAGE", "STATE", "ItemState", "broken_trial", "record", "record_tables", "tell"]
 
 MESSAGE: Any = "aefm"
 """A phase of our own beside setup, call and teardown: the one channel that is live under xdist, too."""
@@ -157,13 +158,30 @@ def record(item: pytest.Item, trial: Trial) -> Trial:
     except (TypeError, ValueError) as error:  # of a driver or a testbed that replaces ours
         trial = broken_trial(state, f"what came of it is no JSON: {error}", subject="report")
         entry = trial_entry(trial, nodeid=item.nodeid, worker=worker)
-    state.trials.append(trial)
+    state.trials.append(replace(trial, tables={}))  # the item outlives what may be large
     for name in _PROPERTIES:
         if name in entry["metrics"]:
             item.user_properties.append((name, entry["metrics"][name]))
     item.user_properties.append(("verdict", entry["verdict"]))
     tell(item, {"kind": "trial", "trial": entry})
     return trial
+
+
+def record_tables(item: pytest.Item, trial: Trial, folder: Path) -> None:
+    """Write a trial's tables, where they are wanted, and tell the controller where they are."""
+    settings = settings_of(item.config)
+    if settings.data is None or not trial.tables:
+        return
+    from pytest_aefm.datafiles import write_tables
+    from pytest_aefm.errors import ReportError
+
+    message: dict[str, Any] = {"kind": "tables", "nodeid": item.nodeid, "attempt": trial.attempt}
+    message["experiment"] = trial.case.experiment
+    try:
+        message["files"] = write_tables(trial, folder / "tables", settings.data_format, settings.run_id)
+    except ReportError as error:
+        message["problem"] = str(error)
+    tell(item, message)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

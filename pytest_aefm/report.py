@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from pytest_aefm.comparison import with_growth
 from pytest_aefm.errors import ReportError
 from pytest_aefm.judgement import format_value
 from pytest_aefm.model import Case, LoadResult, Trial, as_json
@@ -98,6 +99,7 @@ def trial_entry(trial: Trial, *, nodeid: str, worker: str | None = None) -> dict
         ],
         "doses": trial.doses,
         "effect": trial.effect,
+        "blame": trial.blame,
         "environment": trial.environment,
         "collectors": trial.collectors,
         "phases": trial.phases,
@@ -188,7 +190,7 @@ class Report:
         trials = [
             {"outcome": None, "message": "", **entry}
             | ({"repeats": "redeployed"} if _point(entry) in redeployed else {})
-            for entry in self.trials
+            for entry in with_growth(self.trials)
         ]
         return {"schema": SCHEMA_VERSION, "run": self.run, "trials": trials}
 

@@ -21,6 +21,8 @@ __all__ = ["SETTINGS", "Settings", "add_options", "read_settings", "refuse_unwri
 _OPTIONS = (
     ("report", "aefm-report.json", "file of the JSON report"),
     ("journal", "", "file of the journal, one JSON message a line (default: in the run's folder under .aefm/runs)"),
+    ("data", "", "folder that takes the tables of every trial, AEFM's and more (default: they are not kept)"),
+    ("data-format", "csv", "format of these tables: csv, or parquet (needs the extra frames)"),
     ("testbed", "", "testbed to use, 'local' or 'kubernetes' (default: what the experiment says)"),
     ("confidence", "0.95", "confidence at which percentile SLOs are decided; 0 judges the point value"),
     ("inconclusive", "fail", "what an inconclusive verdict does to the test: fail, warn or pass"),
@@ -72,7 +74,14 @@ _FLAGS = (
     ("keep", "cluster: leave the application there for the next run"),
     ("allow-shared", "cluster: disturb nodes where pods of others run, too"),
 )
-_METAVARS = {"ready-timeout": "SECONDS", "wait": "SECONDS", "load-pods": "N", "prometheus": "URL", "jaeger": "URL"}
+_METAVARS = {
+    "data": "DIR",
+    "ready-timeout": "SECONDS",
+    "wait": "SECONDS",
+    "load-pods": "N",
+    "prometheus": "URL",
+    "jaeger": "URL",
+}
 _ENTRIES, _ORIGINS = ("nodeport", "loadbalancer", "port-forward"), ("local", "cluster")
 
 
@@ -81,8 +90,9 @@ class Settings:
     """What the user asked for, and where this run keeps its files.
 
     ``report`` is where the copy of the report goes, ``run_dir`` the run's own folder (made when first needed),
-    ``wrk`` the load generator where one is named, ``worker`` the xdist worker's id or None. ``ready_timeout_s`` is how
-    long an application may take to get ready, ``wait_s`` how long to wait for other runs, None for the testbed's own.
+    ``data`` is the folder of tables, None for none, ``data_format`` csv or parquet. ``wrk`` is the load generator where
+    one is named, ``worker`` the xdist worker's id or None. ``ready_timeout_s`` is how long an application may take to
+    get ready, ``wait_s`` how long to wait for other runs, None for the testbed's own.
     With ``seed_said`` the seed stands on the command line, and goes before that of an experiment.
     """
 
@@ -97,6 +107,8 @@ class Settings:
     run_id: str
     run_dir: Path
     cache_dir: Path
+    data: Path | None = None
+    data_format: str = "csv"
     wrk: Path | None = None
     worker: str | None = None
     ready_timeout_s: float | None = None
@@ -164,6 +176,8 @@ def read_settings(config: pytest.Config) -> Settings:
         run_id=run_id,
         run_dir=run_dir,
         cache_dir=cache,
+        data=_path(config, "data") if _text(config, "data") else None,
+        data_format=_one_of("data-format", _text(config, "data-format"), ("csv", "parquet")),
         wrk=_program(config, "wrk"),
         worker=workerinput.get("workerid"),
         ready_timeout_s=_number("ready-timeout", ready, 1.0) if ready else None,
@@ -195,12 +209,14 @@ def _cluster(config: pytest.Config) -> ClusterOptions:
 
 
 def refuse_unwritable(config: pytest.Config) -> None:
-    """Find a report or journal that cannot be written now, not after five hours.
+    """Find a report, journal or folder of data that cannot be written now, not after five hours.
 
     Raises:
         pytest.UsageError: one that the user named cannot be written.
     """
     settings = settings_of(config)
+    if settings.data is not None:
+        _refuse_data(settings.data, settings.data_format)
     for name, path in (("report", settings.report), ("journal", settings.journal)):
         if _given(config, name):
             from pytest_aefm.errors import ReportError
@@ -210,6 +226,16 @@ def refuse_unwritable(config: pytest.Config) -> None:
                 check_writable(path, f"--aefm-{name}")
             except ReportError as error:
                 raise pytest.UsageError(str(error)) from None
+
+
+def _refuse_data(folder: Path, kind: str) -> None:
+    from pytest_aefm.datafiles import refuse_folder
+    from pytest_aefm.errors import ReportError
+
+    try:
+        refuse_folder(folder, kind)
+    except ReportError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _given(config: pytest.Config, name: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from operator import eq, ge, gt, le, lt, ne
@@ -13,8 +14,11 @@ from pytest_aefm.errors import ConfigurationError, did_you_mean
 __all__ = [
     "DEFAULT_SLOS",
     "OUTCOMES",
+    "OWN_NAME",
+    "OWN_UNIT",
     "SLO",
     "holds",
+    "is_known",
     "parse",
     "with_defaults",
 ]
@@ -44,12 +48,21 @@ _METRICS: dict[str, tuple[str, str, str]] = {
     "restarts": ("count", "may", "services that ended in the window, all of them or one"),
     "cpu": ("share", "must", "CPU that a service used, of its limit"),
     "cpu_cores": ("cores", "must", "cores that a service used, mean over the window"),
-    "memory": ("bytes", "must", "resident memory of a service, at that edge of the window where it was larger"),
+    "cpu_peak": ("share", "must", "most CPU that a service used between two samples, of its limit; from Prometheus"),
+    "throttled": ("share", "must", "periods in which a service's own CPU limit stopped it; on a cluster"),
+    "memory": ("bytes", "must", "memory of a service: the larger of both edges, on a cluster the highest sample"),
+    "memory_share": ("share", "must", "highest sample of a service's memory, of its limit; on a cluster"),
     "trace_coverage": ("share", "never", "requests of which there is a trace / requests sent"),
     "self_time": ("ms", "must", "a service's own time per request, from traces; a percentile of it"),
 }
 _LABELLED = {"outcome": ("latency",), "tag": ("latency", "max", "mean", "goodput", "error_rate")}
 """What braces may say, and of which metrics."""
+
+OWN_UNIT = "number"
+"""The unit of metrics of the user's own: whatever the query gives."""
+
+OWN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_RESERVED = ("p", "latency", "achieved_rps", "overloaded")
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": le, ">=": ge, "==": eq, "!=": ne, "<": lt, ">": gt,
@@ -62,7 +75,7 @@ _UNITS: dict[str, dict[str, float]] = {
     "bytes": {"": 1.0, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 1e3, "M": 1e6, "G": 1e9},
 }
 _CONDITION = re.compile(
-    r"^\s*(?P<name>[A-Za-z_]+[\d.]*)\s*"
+    r"^\s*(?P<name>[A-Za-z_][\w.]*)\s*"
     r"(?:\(\s*(?P<arguments>[^)]*)\))?\s*"
     r"(?:\{(?P<labels>[^{}]*)\})?\s*"
     r"(?P<operator><=|>=|==|!=|<|>)\s*"
@@ -78,7 +91,7 @@ _GRAMMAR = (
 
 @dataclass(frozen=True, slots=True)
 class SLO:
-    """One condition. ``limit`` is in ``unit``: ms, share (of 1), count, cores or bytes."""
+    """One condition. ``limit`` is in ``unit``: ms, share (of 1), count, cores, bytes or number (the user's own)."""
 
     text: str
     name: str
@@ -122,8 +135,11 @@ class SLO:
         return self.text
 
 
-def parse(text: str, where: str = "slos") -> SLO:
+def parse(text: str, where: str = "slos", own: Collection[str] | None = ()) -> SLO:
     """Parse one condition.
+
+    ``own`` are the user's own metrics. Where they are not known yet (None) a condition on another name than ours is
+    of the unit ``number`` and the limit NaN, to be parsed again.
 
     Raises:
         ConfigurationError: it is malformed, or names an unknown metric; the message begins with ``where``.
@@ -131,7 +147,11 @@ def parse(text: str, where: str = "slos") -> SLO:
     found = _CONDITION.match(text) if isinstance(text, str) else None
     if found is None:
         raise ConfigurationError(where, f"malformed SLO {text!r}", _GRAMMAR)
-    name, percentile, service = _metric(found["name"], found["arguments"], where, text)
+    if own is None and not is_known(found["name"]):
+        return SLO(text.strip(), found["name"], found["operator"], math.nan, OWN_UNIT)
+    if found["name"] in (own or ()):
+        return _own(found, where, text)
+    name, percentile, service = _metric(found["name"], found["arguments"], where, text, own or ())
     unit = "ms" if name == "latency" else _METRICS[name][0]
     limit = _limit(found["number"], found["unit"], unit, where, text)
     labels = _labels(found["labels"], name, where, text)
@@ -160,7 +180,28 @@ def _labels(written: str | None, name: str, where: str, text: str) -> dict[str, 
     return labels
 
 
-def _metric(name: str, arguments: str | None, where: str, text: str) -> tuple[str, float | None, str | None]:
+def _own(found: re.Match[str], where: str, text: str) -> SLO:
+    """Return a condition on a metric of the user's own, whose unit is its own."""
+    name = found["name"]
+    if found["arguments"] is not None or found["labels"] is not None:
+        raise ConfigurationError(where, f"{name!r} takes no arguments in {text!r}", f"{name} alone")
+    try:
+        limit = float(found["number"])
+    except ValueError:
+        raise ConfigurationError(where, f"bad number {found['number']!r} in {text!r}", "a number") from None
+    if found["unit"]:
+        raise ConfigurationError(where, f"bad unit {found['unit']!r} in {text!r}", "a number as the query gives it")
+    return SLO(text.strip(), name, found["operator"], limit, OWN_UNIT)
+
+
+def is_known(name: str) -> bool:
+    """Return whether a name is that of a metric of ours."""
+    return name in (*_METRICS, *_RESERVED) or bool(_PERCENTILE.match(name))
+
+
+def _metric(
+    name: str, arguments: str | None, where: str, text: str, own: Collection[str]
+) -> tuple[str, float | None, str | None]:
     """Return (name, percentile, service) of the left side."""
     parts = [part.strip() for part in arguments.split(",")] if arguments is not None else []
     if name == "p" and len(parts) == 1:
@@ -172,13 +213,10 @@ def _metric(name: str, arguments: str | None, where: str, text: str) -> tuple[st
             )
         return "latency", _percentile(name, where, text), None
     if name not in _METRICS:
-        known = ["p50", "p95", "p99", *_METRICS]
-        raise ConfigurationError(
-            where,
-            f"unknown metric {name!r} in {text!r}",
-            "one of " + ", ".join(["pNN", *_METRICS]),
-            did_you_mean(name, known),
-        )
+        known = [*_METRICS, *own]
+        expected = "one of " + ", ".join(["pNN", *known])
+        hint = did_you_mean(name, ["p50", "p95", "p99", *known])
+        raise ConfigurationError(where, f"unknown metric {name!r} in {text!r}", expected, hint)
     percentile = None
     if name == "self_time":
         if len(parts) != 2:

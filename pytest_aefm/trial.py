@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_aefm.collectors import Collector, Observations, checked
+from pytest_aefm.collectors.blame import find_blame
+from pytest_aefm.collectors.tables import tables_of
 from pytest_aefm.decision import Latency
 from pytest_aefm.errors import (
     AefmError,
@@ -27,7 +29,16 @@ from pytest_aefm.errors import (
     VerdictError,
 )
 from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.judgement import dose_checks, findings_of, judge_slos, load_checks, slo_table, start_check, verdict_of
+from pytest_aefm.judgement import (
+    blame_lines,
+    dose_checks,
+    findings_of,
+    judge_slos,
+    load_checks,
+    slo_table,
+    start_check,
+    verdict_of,
+)
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.model import Case, Dose, Finding, LoadResult, LoadSpec, Trial, Verdict, Window
 from pytest_aefm.testbeds import Deployment, Testbed
@@ -35,7 +46,7 @@ from pytest_aefm.testbeds import Deployment, Testbed
 __all__ = ["Changes", "Events", "Smoked", "raise_for_verdict", "run_trial"]
 
 _DEPLOYMENTS = 3  # that a case may take until one is quiet
-_COLLECT_DEADLINE_S = 30.0
+_COLLECT_DEADLINE_S = 60.0  # a Prometheus that scrapes every 30 s is waited for
 _RESULT_DEADLINE_S = 15.0
 
 Smoked = set[tuple[str, int, Path]]
@@ -130,7 +141,7 @@ def run_trial(
             before, after, result = _drive(run, testbed, load)
         trial = replace(trial, load=result, window=result.window)
         with phases("collect"):
-            chosen = testbed.collectors() if collectors is None else collectors
+            chosen = testbed.collectors(case) if collectors is None else collectors
             seen, states = _collect(chosen, partial(testbed.observe, before, after), result.window)
         with phases("judge"):
             trial = replace(trial, checks=(start_check(run.window, result.window),))
@@ -140,6 +151,7 @@ def run_trial(
             trial,
             phases=phases.seconds,
             environment={**_environment(deployment), "data": data},
+            tables=tables_of(result, seen),
             artifacts=(*trial.artifacts, *files),
         )
     except AefmError as error:
@@ -172,6 +184,8 @@ def explain(trial: Trial) -> str:
     """Say why a trial has its verdict: the reason first, then every further finding and the table of SLOs."""
     lines = [trial.reason]
     lines += [f"also {item.verdict}: {item.message}" for item in trial.findings if item.message != trial.reason]
+    if trial.blame is not None:
+        lines += blame_lines(trial.blame)
     if trial.verdict == Verdict.INVALID:
         lines.append("this says nothing of the application: measure again, or see what 'aefm doctor' says")
     if trial.slos:
@@ -292,8 +306,10 @@ def _judge(
     confidence: float,
 ) -> Trial:
     metrics: dict[str, float | Latency | LatencyHistogram] = load.metrics()
+    unfit: dict[str, str] = {}
     for observations in seen.values():
-        metrics.update(observations.metrics)
+        unfit |= observations.unfit
+        metrics.update((name, value) for name, value in observations.metrics.items() if name not in observations.unfit)
     doses = tuple(dose for observations in seen.values() for dose in observations.doses)
     proven = {dose.kind for dose in doses}
     doses += tuple(
@@ -316,9 +332,11 @@ def _judge(
     if "testbed" not in seen:
         reason = f"the testbed's own counters could not be read: {states['testbed'].get('reason', '')}"
         missing |= dict.fromkeys(("cpu", "cpu_cores", "memory", "restarts"), reason)
-    unknown = {**load.unknown, **_cover(trial.case, load, seen, metrics)}
+    unknown = {**load.unknown, **_cover(trial.case, load, seen, metrics), **unfit}
     slos = judge_slos(trial.case.slos, metrics, confidence, unknown)
-    findings = findings_of(checks, slos, missing, load.overloaded)
+    findings = findings_of(checks, slos, missing, load.overloaded, unfit)
+    effect = {key: value for observations in seen.values() for key, value in observations.effect.items()}
+    analysis = next((one.traces for one in seen.values() if one.traces is not None), None)
     return replace(
         trial,
         verdict=verdict_of(findings),
@@ -327,7 +345,8 @@ def _judge(
         slos=slos,
         checks=checks,
         doses=doses,
-        effect={key: value for observations in seen.values() for key, value in observations.effect.items()},
+        effect=effect,
+        blame=find_blame(slos, analysis, metrics, effect),
         collectors=states,
         artifacts=tuple(path for observations in seen.values() for path in observations.artifacts),
     )

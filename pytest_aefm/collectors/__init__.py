@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_aefm.decision import Latency
 from pytest_aefm.errors import CollectorError
 from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.model import CheckResult, Dose, Window, as_json
+from pytest_aefm.model import CheckResult, Dose, MakeColumns, Window, as_json
 
 if TYPE_CHECKING:
     from pytest_aefm.collectors.traces import TraceAnalysis
@@ -25,18 +25,21 @@ class Observations:
 
     ``metrics`` can be named in SLOs: numbers in base units (``cpu(rate)`` share of 1, ``cpu_cores(rate)`` cores,
     ``memory(rate)`` bytes, ``restarts``, ``restarts(rate)`` counts) or histograms (``self_time(rate)``).
+    ``unfit`` maps those of the metrics that carry no verdict to the reason: an SLO on one makes the trial invalid.
     ``checks`` are self-checks of the apparatus, ``doses`` proofs of interference, ``effect`` what it did to the
     services and the machine, ``details`` whatever else belongs in the report, ``traces`` the analysis behind, of which
-    only figures are reported.
+    only figures are reported. ``tables`` make columns by the name of a table, when they are wanted.
     """
 
     metrics: Mapping[str, float | Latency | LatencyHistogram] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()
     doses: tuple[Dose, ...] = ()
     effect: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
     traces: TraceAnalysis | None = None
+    tables: Mapping[str, MakeColumns] = field(default_factory=dict)
 
 
 class Collector(Protocol):

@@ -17,7 +17,7 @@ from pytest_aefm.collectors.intervals import Flags, Rows, union_ns
 from pytest_aefm.collectors.requests import Requests, find_requests
 from pytest_aefm.collectors.spans import CLIENT, PRODUCER, Spans
 
-__all__ = ["ServiceTraces", "TraceAnalysis", "analyse", "self_times_ns"]
+__all__ = ["ServiceTraces", "TraceAnalysis", "analyse", "critical_by_service", "self_times_ns"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_aefm.errors import did_you_mean
+from pytest_aefm.errors import ConfigurationError, did_you_mean
 from pytest_aefm.experiment.matrix import KINDS, Factor, Matrix, spell_app, spell_factor, stem
 from pytest_aefm.experiment.settings import Setting, Settings, settings_of_file, settings_of_marker
 from pytest_aefm.experiment.source import Origin, Steps
 from pytest_aefm.experiment.values import Cluster, Experiment, Load, Node
 from pytest_aefm.model import AppSpec, Scalar
-from pytest_aefm.slo import with_defaults
+from pytest_aefm.slo import OWN_UNIT, SLO, parse, with_defaults
 
 __all__ = ["from_options", "load"]
 
@@ -80,17 +80,19 @@ class _Builder:
         for key, expected in _REQUIRED.items():
             if (key,) not in self.settings:
                 raise self.home.error((key,), "the key is missing", expected)
-        slos = self.value("slos", ())
+        slos, metrics = self.value("slos", ()), self.part("metrics")
         return Experiment(
             name=self.value("name", self.name),
             testbed=self.testbed(),
             app=self.app(),
             matrix=self.matrix(),
             load=self.load(),
-            slos=() if slos == "none" else with_defaults(slos),
+            slos=() if slos == "none" else with_defaults(self.settled_slos(slos, metrics)),
             judged=slos != "none",
             min_trace_coverage=self.value("min_trace_coverage", 0.0),
             seed=self.value("seed"),
+            metrics=metrics,
+            queries=self.part("queries"),
             interference=self.interference(),
             cluster=self.cluster(),
             source=self.source,
@@ -107,6 +109,18 @@ class _Builder:
         """Return the values of a mapping that was merged by its keys."""
         size = len(key)
         return {name[size]: found.value for name, found in self.settings.items() if name[:size] == key}
+
+    def settled_slos(self, slos: tuple[SLO, ...], own: Mapping[str, str | None]) -> tuple[SLO, ...]:
+        """Return the SLOs, those on metrics of the user's own parsed again: now it is known which there are."""
+
+        def settled(position: int, one: SLO) -> SLO:
+            try:
+                return parse(one.text, own=own) if one.unit == OWN_UNIT else one
+            except ConfigurationError as error:
+                setting = self.settings[("slos",)]
+                raise setting.error(error.what, (position,), error.expected, error.hint) from None
+
+        return tuple(settled(position, one) for position, one in enumerate(slos))
 
     def testbed(self) -> str:
         needs_cluster = self.value("nodes") or self.part("file_paths").get("yaml_repo")

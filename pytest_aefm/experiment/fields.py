@@ -11,10 +11,11 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
 from pytest_aefm import slo
-from pytest_aefm.errors import ConfigurationError
+from pytest_aefm.errors import ConfigurationError, did_you_mean
 from pytest_aefm.experiment import quantities as read
 from pytest_aefm.experiment.quantities import Wrong
 from pytest_aefm.model import Scalar
+from pytest_aefm.queries import NAMES, trouble
 from pytest_aefm.slo import SLO
 
 MODULE_DEFAULT = "$MODULE_DEFAULT/"
@@ -84,11 +85,43 @@ def _slos(value: Any) -> Any:
         if not isinstance(condition, str):
             raise Wrong.expected("a condition such as 'p99 < 250ms'", condition, at)
         try:
-            found.append(slo.parse(condition))
+            found.append(slo.parse(condition, own=None))  # which are the user's own is known when all is read
         except ConfigurationError as error:
             what = f"{error.what}; expected {error.expected}" if error.expected else error.what
             raise Wrong(what, at, error.hint) from None
     return tuple(found)
+
+
+def _metrics(value: Any) -> dict[str, str | None]:
+    """Read metrics of the user's own: PromQL by name, nothing where a collector gives it."""
+    if not isinstance(value, Mapping):
+        raise Wrong.expected("a mapping such as {queue_depth: 'max_over_time(queue_depth[$window])'}", value)
+    for name in value:
+        if not isinstance(name, str) or not slo.OWN_NAME.fullmatch(name):
+            raise Wrong.expected("a name of letters, digits and '_', a letter first", name, (name,))
+        if slo.is_known(name):
+            raise Wrong(f"{name!r} is a metric that there is already", (name,), "take another name")
+    return {name: _promql(query, name, ("window",)) if query is not None else None for name, query in value.items()}
+
+
+def _queries(value: Any) -> dict[str, str]:
+    """Read what replaces the templates of a testbed."""
+    if not isinstance(value, Mapping):
+        raise Wrong.expected("a mapping such as {cpu: 'used_seconds{namespace=\"$namespace\"}'}", value)
+    for name in value:
+        if name not in NAMES:
+            hint = did_you_mean(str(name)[:60], NAMES)
+            raise Wrong(f"unknown query {name!r}; expected one of {', '.join(NAMES)}", (name,), hint)
+    return {name: _promql(query, name, ("namespace", "job")) for name, query in value.items()}
+
+
+def _promql(value: Any, name: str, known: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise Wrong.expected("PromQL", value, (name,))
+    wrong = trouble(value, known)
+    if wrong is not None:
+        raise Wrong(f"{wrong} in {value!r}", (name,))
+    return value.strip()
 
 
 def _exclude(value: Any) -> Excluded:
@@ -155,6 +188,12 @@ Rounds = Annotated[
 RoundNumbers = Annotated[tuple[int, ...], _values(read.count, _WHOLE, alone=False)]
 Values = Annotated[tuple[Scalar, ...], _values(read.scalar, _SCALAR)]
 SLOs = Annotated[tuple[SLO, ...] | Literal["none"], Reads(_slos, {"anyOf": [_TEXTS, _TEXT]})]
+_QUERIES = {"type": "object", "additionalProperties": _TEXT}
+Metrics = Annotated[
+    dict[str, str | None],
+    Reads(_metrics, {"type": "object", "additionalProperties": {"type": ["string", "null"]}}),
+]
+Queries = Annotated[dict[str, str], Reads(_queries, {**_QUERIES, "propertyNames": {"enum": list(NAMES)}})]
 Excluded = tuple[dict[str, tuple[Scalar, ...]], ...]
 Exclude = Annotated[Excluded, Reads(_exclude, {"type": "array", "items": {"type": "object", "minProperties": 1}})]
 Orders = Annotated[tuple[str, ...], Reads(_orders, {**_TEXTS, "minItems": 1})]

@@ -20,12 +20,14 @@ from pytest_aefm.experiment.fields import (
     Exclude,
     Flag,
     Levels,
+    Metrics,
     Order,
     Orders,
     PodMemory,
     Port,
     PositiveCount,
     PositiveDuration,
+    Queries,
     Rate,
     Rates,
     RoundNumbers,
@@ -137,7 +139,7 @@ class FilePaths(Strict):
     may_be_empty: ClassVar[frozenset[str]] = frozenset({"collector_data", "log", "yaml_repo", "wrk_output_path"})
 
     collector_data: Text | None = None
-    """Without meaning here: the report holds the data."""
+    """Without meaning here: --aefm-data names the folder of tables."""
     log: Text | None = None
     """Without meaning here."""
     yaml_repo: Text | None = None
@@ -198,6 +200,10 @@ class Options(Strict):
     """Conditions such as p99 < 250ms, or none to judge nothing."""
     min_trace_coverage: Share = 0.0
     """Least share of the requests sent that must have a trace: below it SLOs on traces have no data."""
+    metrics: Metrics = {}
+    """Metrics of your own, for SLOs and the report: PromQL by name; nothing where a collector of yours gives it."""
+    queries: Queries = {}
+    """What replaces a testbed's own query of Prometheus: a selector of raw samples by the query's name."""
     testbed: Literal["local", "kubernetes"] = "local"
     """Where the application runs; kubernetes where nodes or yaml_repo is given."""
     mutates: Flag = False

@@ -24,7 +24,7 @@ __all__ = ["Key", "Setting", "Settings", "contradiction", "merge_markers", "sett
 Key = tuple[str, ...]
 """``("rate",)``, ``("factors", "payload")``, ``("interference", "cpu", "cpu_size")``."""
 
-MERGED = {"factors": 1, "interference": 2, "replicas": 1, "pod_spec": 1, "file_paths": 1}
+MERGED = {"factors": 1, "interference": 2, "metrics": 1, "queries": 1, "replicas": 1, "pod_spec": 1, "file_paths": 1}
 """Mappings that are merged key by key, and how deep; everything else is replaced as a whole."""
 
 
@@ -53,8 +53,7 @@ Settings = dict[Key, Setting]
 def merge_markers(markers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Merge the keyword arguments of markers, the closest first (as pytest's ``iter_markers`` yields them).
 
-    The closest wins key by key; ``factors``, ``interference``, ``replicas`` and ``pod_spec`` are merged by their
-    own keys.
+    The closest wins key by key; those of :data:`MERGED` are merged by their own keys.
     """
     merged: dict[str, Any] = {}
     for options in reversed(list(markers)):

@@ -90,6 +90,7 @@ class Experiment:
 
     ``source`` is the YAML file, if there is one; ``notes`` say what was left out of what is written there.
     ``seed`` is the experiment's own; without one the run's decides. ``judged`` is False for ``slos: none``.
+    ``metrics`` and ``queries`` are as in :class:`~pytest_aefm.model.Case`.
     """
 
     name: str
@@ -101,6 +102,8 @@ class Experiment:
     judged: bool = True
     min_trace_coverage: float = 0.0
     seed: int | None = None
+    metrics: Mapping[str, str | None] = field(default_factory=dict)
+    queries: Mapping[str, str] = field(default_factory=dict)
     interference: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     cluster: Cluster = Cluster()
     source: Path | None = None
@@ -151,23 +154,34 @@ class Experiment:
             load = self.load.at(float(point["rate"]), derived_seed(seed, self.name, point.get("round", 1)))
             disturbances = self.interference_specs(point)
             disturbances = specs.setdefault(tuple((spec.kind, spec.count) for spec in disturbances), disturbances)
-            cases.append(
-                Case(
-                    name,
-                    self.name,
-                    self.testbed,
-                    self.app,
-                    disturbances,
-                    load,
-                    point,
-                    self.slos,
-                    position,
-                    min_trace_coverage=self.min_trace_coverage,
-                    seed=seed,
-                    judged=self.judged,
-                )
-            )
+            cases.append(self._case(name, disturbances, load, point, position, seed))
         return tuple(cases)
+
+    def _case(
+        self,
+        name: str,
+        disturbances: tuple[InterferenceSpec, ...],
+        load: LoadSpec,
+        point: Point,
+        position: int,
+        seed: int,
+    ) -> Case:
+        return Case(
+            name,
+            self.name,
+            self.testbed,
+            self.app,
+            disturbances,
+            load,
+            point,
+            self.slos,
+            metrics=self.metrics,
+            queries=self.queries,
+            position=position,
+            min_trace_coverage=self.min_trace_coverage,
+            seed=seed,
+            judged=self.judged,
+        )
 
     def interference_specs(self, point: Mapping[str, Scalar]) -> tuple[InterferenceSpec, ...]:
         """Return the disturbances at a point of the matrix; a kind at level 0 is none."""

@@ -97,6 +97,7 @@ def read_result(document: Mapping[str, Any]) -> LoadResult:
             threads_cpu=tuple(document["threads_cpu"]),
             clock_step_s=document["clock_step_ns"] / 1e9,
             interrupted=document["interrupted"],
+            series=tuple((document.get("series") or {}).get("seconds", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LoadError("aefm-wrk", f"unreadable result: {error!r}", f"schema {_SCHEMA}") from error

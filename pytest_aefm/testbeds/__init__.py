@@ -124,8 +124,8 @@ class Testbed(Protocol):
         """Return what two marks say: usage, restarts, doses with proof and effect, self-checks."""
         ...
 
-    def collectors(self) -> Sequence[Collector]:
-        """Return the collectors that this testbed offers for the application deployed."""
+    def collectors(self, case: Case) -> Sequence[Collector]:
+        """Return the collectors that this testbed offers for a case of the application deployed."""
         ...
 
     def vacate(self) -> None:

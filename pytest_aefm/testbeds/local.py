@@ -15,7 +15,7 @@ from typing import Any
 
 from pytest_aefm.apps import App, find_app
 from pytest_aefm.collectors import Collector, Observations
-from pytest_aefm.collectors.prometheus import PrometheusCollector
+from pytest_aefm.collectors.figures import Limits
 from pytest_aefm.errors import AefmError, ConfigurationError, DeploymentError, InterferenceError
 from pytest_aefm.interference import Host, Tool, asked_for, find_iperf3, find_stress_ng, plan, program_of
 from pytest_aefm.load import Driver, LoadRun
@@ -29,7 +29,7 @@ from pytest_aefm.testbeds.local_counters import place, read_process
 from pytest_aefm.testbeds.local_doses import filling_s, refusals
 from pytest_aefm.testbeds.local_marks import Mark, observations, take_mark
 from pytest_aefm.testbeds.local_stressors import BACKSTOP_S, Stressors
-from pytest_aefm.testbeds.local_watch import Watch
+from pytest_aefm.testbeds.local_watch import Watch, refuse_unwatched
 from pytest_aefm.testbeds.machine import CorePlan, cache_bytes, machine_facts, plan_cores
 from pytest_aefm.testbeds.settling import Settling
 
@@ -113,10 +113,12 @@ class LocalTestbed:
         """Refuse what cannot run here; see :class:`pytest_aefm.testbeds.Testbed`.
 
         Raises:
-            ConfigurationError: an application, a number of replicas or an interference that this testbed has not.
+            ConfigurationError: an application, a number of replicas or an interference that this testbed has not;
+                or a metric of Prometheus where there is none.
             InterferenceError: stress-ng or iperf3 is needed, and missing or too old; or the dose does not fit.
         """
         _find(case.app)
+        refuse_unwatched(case)
         for service, replicas in case.app.replicas.items():
             if replicas > 1:
                 subject = f"app {case.app.name!r}: replicas.{service}"
@@ -206,15 +208,12 @@ class LocalTestbed:
         facts = {"generation": self._generation, **self._settling.facts(self._environment())}
         return observations(before, after, window, self._cores, facts)
 
-    def collectors(self) -> Sequence[Collector]:
+    def collectors(self, case: Case) -> Sequence[Collector]:
         """Return the collectors of this run: traces, and Prometheus where there is one."""
         if self._watch is None:
             return ()
-        prometheus = self._watch.prometheus
-        if prometheus is None:
-            return (self._watch.traces,)
-        since_s, margin_s = self._deployed_wall_s, 2.5 * self._scrape_interval_s
-        return (PrometheusCollector(prometheus.url, self._watch.job, since_s, margin_s), self._watch.traces)
+        limits = {name: Limits(item.cpu_limit) for name, item in self._app.services.items()} if self._app else {}
+        return self._watch.collectors(case, self._deployed_wall_s, limits)
 
     def vacate(self) -> None:
         """Stop interference and application, so that somebody else can measure; ``ensure_app`` deploys anew."""

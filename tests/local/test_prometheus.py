@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from pytest_aefm.collectors.prometheus import PrometheusCollector
-from pytest_aefm.model import AppSpec, Window
+from pytest_aefm.model import AppSpec, Case, LoadSpec, Window
 from pytest_aefm.testbeds.local import LocalTestbed
 from pytest_aefm.testbeds.local_prometheus import find_prometheus
+
+CASE = Case("hotel", "hotel", "local", AppSpec("hotel"), (), LoadSpec("hotel/search.lua", 1, 1), {})
 
 pytestmark = pytest.mark.skipif(find_prometheus() is None, reason="no Prometheus here")
 
@@ -30,7 +32,7 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalTestbed]:
 
 def collector(testbed: LocalTestbed) -> PrometheusCollector:
     """Return the testbed's Prometheus collector."""
-    (found,) = [item for item in testbed.collectors() if isinstance(item, PrometheusCollector)]
+    (found,) = [item for item in testbed.collectors(CASE) if isinstance(item, PrometheusCollector)]
     return found
 
 
@@ -39,7 +41,7 @@ def test_every_service_is_scraped(testbed: LocalTestbed) -> None:
     names = set(testbed.ensure_app(AppSpec("hotel")).services)
     deadline = time.monotonic() + 10
     while True:
-        services = collector(testbed).collect(Window(time.time() - 2, 0, 2)).details["services"]
+        services = collector(testbed).collect(Window(time.time() - 4, 0, 2)).details["services"]
         if set(services) == names and all(figures.get("cpu_cores") is not None for figures in services.values()):
             break
         assert time.monotonic() < deadline, services
@@ -69,8 +71,9 @@ def test_samples_go_on_after_a_new_deployment(testbed: LocalTestbed) -> None:
     test_every_service_is_scraped(testbed)
     spec = AppSpec("hotel", pod_spec={"cpu_size": 1})
     testbed.ensure_app(spec)
+    time.sleep(1.0)
     window = Window(time.time(), time.monotonic(), 2.0)
-    time.sleep(2.0)
+    time.sleep(3.0)
     services = collector(testbed).collect(window).details["services"]
     assert all(figures.get("cpu_cores") is not None for figures in services.values())
     assert len(services) == 8

@@ -26,6 +26,7 @@ from pytest_aefm.testbeds.local_marks import Mark
 from pytest_aefm.testbeds.local_prometheus import find_prometheus
 
 HOTEL = AppSpec("hotel")
+CASE = Case("hotel", "hotel", "local", HOTEL, (), LoadSpec("hotel/search.lua", 1, 1), {})
 CPU = InterferenceSpec("cpu", 1)
 SEARCH = "/hotels?inDate=2015-04-09&outDate=2015-04-10&lat=38.0235&lon=-122.095"
 
@@ -192,7 +193,7 @@ def test_marks_are_cheap(testbed: LocalTestbed) -> None:
 
 def test_traces_give_self_times(testbed: LocalTestbed) -> None:
     """Every request of the window is a trace, and each service on its way has self times."""
-    traces = next(item for item in testbed.collectors() if item.name == "traces")
+    traces = next(item for item in testbed.collectors(CASE) if item.name == "traces")
     window, _, _, latencies = drive(testbed, 200, 50)
     start = time.monotonic()
     seen = traces.collect(window)
@@ -206,7 +207,7 @@ def test_traces_give_self_times(testbed: LocalTestbed) -> None:
 
 def test_traces_of_another_window_stay_out(testbed: LocalTestbed) -> None:
     """A collection holds the traces that began in its window and no others."""
-    traces = next(item for item in testbed.collectors() if item.name == "traces")
+    traces = next(item for item in testbed.collectors(CASE) if item.name == "traces")
     drive(testbed, 20, 100)
     window, *_ = drive(testbed, 10, 100)
     assert traces.collect(window).details["traces"] == 10

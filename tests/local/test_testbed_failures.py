@@ -17,7 +17,7 @@ import pytest
 from pytest_aefm.apps import App
 from pytest_aefm.collectors.prometheus import PrometheusCollector
 from pytest_aefm.errors import CollectorError, DeploymentError, InterferenceError
-from pytest_aefm.model import AppSpec, InterferenceSpec, Window
+from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
 from pytest_aefm.supervisor import descendants
 from pytest_aefm.testbeds import local, local_app, local_watch
 from pytest_aefm.testbeds.local import LocalTestbed
@@ -41,6 +41,7 @@ services:
       - {path: /work, steps: [{cpu_us: 500}]}
 """
 APP = AppSpec("tiny")
+CASE = Case("tiny", "tiny", "local", APP, (), LoadSpec("tiny.lua", 1, 1), {})
 
 
 @pytest.fixture
@@ -213,7 +214,7 @@ def test_without_a_prometheus_the_testbed_works(testbed: LocalTestbed, monkeypat
     """Without a Prometheus its collector is left out, and the reason is in the description."""
     monkeypatch.setattr(local_watch, "find_prometheus", lambda: None)
     testbed.ensure_app(APP)
-    assert [collector.name for collector in testbed.collectors()] == ["traces"]
+    assert [collector.name for collector in testbed.collectors(CASE)] == ["traces"]
     assert "no Prometheus on PATH" in testbed.describe()["prometheus_reason"]
 
 
@@ -226,7 +227,7 @@ def test_a_broken_prometheus_is_left_out(
     program.chmod(0o755)
     monkeypatch.setattr(local_watch, "find_prometheus", lambda: program)
     testbed.ensure_app(APP)
-    assert [collector.name for collector in testbed.collectors()] == ["traces"]
+    assert [collector.name for collector in testbed.collectors(CASE)] == ["traces"]
     assert "cannot run" in testbed.describe()["prometheus_reason"]
 
 
@@ -234,7 +235,7 @@ def test_a_broken_prometheus_is_left_out(
 def test_a_prometheus_that_dies_is_told(testbed: LocalTestbed) -> None:
     """A Prometheus that is killed later fails its collector with its address; the application is left alone."""
     first = testbed.ensure_app(APP)
-    (collector,) = [found for found in testbed.collectors() if isinstance(found, PrometheusCollector)]
+    (collector,) = [found for found in testbed.collectors(CASE) if isinstance(found, PrometheusCollector)]
     processes = map(psutil.Process, descendants(testbed.supervisor.pid))
     (prometheus,) = [process for process in processes if process.name() == "prometheus"]
     prometheus.kill()

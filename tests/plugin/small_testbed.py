@@ -125,7 +125,7 @@ class SmallTestbed:
         doses = tuple(Dose(spec.kind, spec.count, 1.0, True) for spec in proven)
         return Observations(metrics={"restarts": 0.0}, checks=checks, doses=doses)
 
-    def collectors(self) -> Sequence[Collector]:
+    def collectors(self, case: Case) -> Sequence[Collector]:
         """Offer none, or a failing one if asked to."""
         return [FailingCollector()] if "collector" in self._faults else []
 

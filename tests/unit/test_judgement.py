@@ -136,6 +136,15 @@ def test_failed_collector_is_broken_and_an_empty_series_is_no_data() -> None:
     assert "refused" in found[0].message
 
 
+def test_an_unfit_metric_is_invalid() -> None:
+    """A metric that carries no verdict, for which there are too few points, is the apparatus's failure."""
+    reason = {"memory(rate)": "2 samples; a peak needs at least 4"}
+    results = judge_slos([parse("memory(rate) < 1Gi")], {}, 0.95, reason)
+    (found,) = findings_of((), results, {}, unfit=reason)
+    assert (Verdict.INVALID, "memory(rate)") == (found.verdict, found.subject)
+    assert "memory(rate) < 1Gi: 2 samples; a peak needs at least 4" == found.message
+
+
 def test_warnings_do_not_invalidate() -> None:
     """A self-check that only warns gives no finding."""
     assert () == findings_of([CheckResult("steal", False, warning=True)], (), {})

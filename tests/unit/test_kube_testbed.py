@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pytest_aefm.collectors.kube_prometheus import workload_figures
 from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
 from pytest_aefm.options import ClusterOptions
@@ -196,40 +195,6 @@ def test_nodes_by_role_and_machine() -> None:
     assert (named(nodes, "infra"), named(nodes, "load")) == (("a",), ("b",))
     assert on_this_machine(nodes, "x") == ("a",)
     assert on_this_machine(nodes, "y") == ()
-
-
-def samples(*values: float, first_s: float = 999.0, every_s: float = 2.0) -> list[tuple[float, float]]:
-    """Return samples at regular times."""
-    return [(first_s + every_s * index, value) for index, value in enumerate(values)]
-
-
-def test_figures_of_a_workload_are_sums_of_its_containers() -> None:
-    """Two replicas at 0.1 and 0.3 cores use 0.4, of a limit of 1; memory is the sum of their peaks."""
-    series = {
-        "container_cpu_usage_seconds_total": [
-            samples(*(0.2 * i for i in range(8))),
-            samples(*(0.6 * i for i in range(8))),
-        ],
-        "container_memory_working_set_bytes": [samples(1, 5, 2, 1, 1, 1, 1), samples(10, 10, 10, 10, 10, 10, 10)],
-        "container_cpu_cfs_periods_total": [samples(*(20.0 * i for i in range(8)))],
-        "container_cpu_cfs_throttled_periods_total": [samples(*(5.0 * i for i in range(8)))],
-    }
-    figures = workload_figures(series, 1.0, WINDOW)
-    assert (figures["cpu_cores"], figures["cpu"], figures["memory_max_bytes"]) == (0.4, 0.4, 15)
-    assert (figures["bracketed"], figures["throttled_share"]) == (True, 0.25)
-    assert "throttled_s" not in figures
-
-
-def test_figures_that_do_not_reach_beyond_the_window_say_so() -> None:
-    """And give no figure that an SLO could pass on: nor does one sample, or one container of two."""
-    short = workload_figures({"container_cpu_usage_seconds_total": [samples(0.0, 0.2, 0.4)]}, None, WINDOW)
-    assert (short["bracketed"], short["samples"]) == (False, 3)
-    assert not {"cpu", "cpu_cores"} & set(short)
-    whole = samples(*(0.2 * i for i in range(8)))
-    assert workload_figures({"container_cpu_usage_seconds_total": [whole]}, None, WINDOW)["cpu_cores"] == 0.1
-    partly = workload_figures({"container_cpu_usage_seconds_total": [whole, samples(0.0)]}, 1.0, WINDOW)
-    assert "cpu_cores" not in partly
-    assert "cpu_cores" not in workload_figures({"container_cpu_usage_seconds_total": [samples(0.0)]}, 1.0, WINDOW)
 
 
 def plan(app: AppSpec, image: str | None = "mesh:1") -> Any:

@@ -3,132 +3,157 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pytest_aefm.collectors.prometheus import PrometheusCollector, chosen_samples, counter_rate
+from pytest_aefm.collectors import promql
+from pytest_aefm.collectors.figures import Limits
+from pytest_aefm.collectors.prometheus import Layout, PrometheusCollector
+from pytest_aefm.collectors.promql import PrometheusServer, seconds
 from pytest_aefm.errors import CollectorError
 from pytest_aefm.model import Window
 from pytest_aefm.testbeds.local_prometheus import configuration, find_prometheus, targets
+from tests.unit.fake_prometheus import FakePrometheus, serving
 
 WINDOW = Window(start_wall_s=1000.0, start_mono_s=0.0, duration_s=5.0)
-
-
-@pytest.mark.parametrize(
-    ("times", "chosen"),
-    [
-        ([998, 999, 1001, 1004, 1006, 1007], [999, 1001, 1004, 1006]),
-        ([1000, 1005], [1000, 1005]),
-        ([1001, 1002], [1001, 1002]),
-        ([990, 999], [999]),
-        ([1005.5, 1006], [1005.5]),
-        ([], []),
-    ],
-)
-def test_samples_that_bracket_the_window(times: list[float], chosen: list[float]) -> None:
-    """Samples in the window are taken, the last one before it and the first one after it."""
-    assert [time for time, _ in chosen_samples([(time, 0.0) for time in times], WINDOW)] == chosen
-
-
-def test_rate_is_of_first_and_last_sample() -> None:
-    """The rate is the difference of values over that of sample times: nothing is extrapolated."""
-    assert counter_rate([(10.0, 1.0), (11.0, 1.2), (14.0, 3.0)]) == 0.5
-
-
-@pytest.mark.parametrize("samples", [[], [(10.0, 1.0)], [(10.0, 5.0), (11.0, 0.1), (12.0, 9.0)]])
-def test_rate_is_unknown(samples: list[tuple[float, float]]) -> None:
-    """Less than two samples, or a counter that was reset, give no rate."""
-    assert counter_rate(samples) is None
-
-
-class Fake(BaseHTTPRequestHandler):
-    """Answers every query with the class's status and body, and keeps the query."""
-
-    status, body = 200, b"{}"
-    seen: dict[str, list[str]]
-
-    def do_GET(self) -> None:
-        """Answer."""
-        type(self).seen = parse_qs(urlsplit(self.path).query)
-        self.send_response(self.status)
-        self.send_header("Content-Length", str(len(self.body)))
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+QUERIES = {"cpu": 'used{job="aefm"}', "memory": "resident"}
 
 
 @pytest.fixture
-def fake() -> Iterator[tuple[type[Fake], str]]:
-    """A server of canned answers: its handler's class, to set the answer, and its URL."""
-
-    class Canned(Fake):
-        pass
-
-    server = HTTPServer(("127.0.0.1", 0), Canned)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield Canned, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def fake() -> Iterator[FakePrometheus]:
+    """A server of canned answers."""
+    with serving() as server:
+        yield server
 
 
-def matrix(*series: tuple[str, str, list[tuple[float, str]]]) -> bytes:
-    """Return Prometheus' answer that holds these (metric, service, samples)."""
-    result = [
-        {"metric": {"__name__": name, "service": service, "job": "aefm"}, "values": values}
-        for name, service, values in series
-    ]
-    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}).encode()
+def collector(fake: FakePrometheus, **options: Any) -> PrometheusCollector:
+    """Return a collector of services that does not wait."""
+    layout = options.pop("layout", Layout("service", limits=lambda: {"geo": Limits(2.0, 1000.0)}))
+    return PrometheusCollector(fake.url, QUERIES, layout, **{"waits": False, **options})
 
 
-def test_figures_per_service(fake: tuple[type[Fake], str]) -> None:
+def services(fake: FakePrometheus, **options: Any) -> Mapping[str, Any]:
+    """Return the figures by service."""
+    found: Mapping[str, Any] = collector(fake, **options).collect(WINDOW).details["services"]
+    return found
+
+
+def test_figures_per_service(fake: FakePrometheus) -> None:
     """CPU and memory of each service come with the number of samples, their span and whether they bracket."""
-    canned, url = fake
-    canned.body = matrix(
-        ("process_cpu_seconds_total", "geo", [(999.5, "1"), (1002.5, "2"), (1005.5, "4")]),
-        ("process_resident_memory_bytes", "geo", [(999.5, "100"), (1002.5, "300"), (1005.5, "200")]),
-        ("process_cpu_seconds_total", "rate", [(1002.5, "2")]),
+    fake.sampled("used", [(999.5, 1), (1002.5, 2), (1005.5, 4)], service="geo")
+    fake.sampled("resident", [(999.5, 100), (1002.5, 300), (1005.5, 200)], service="geo")
+    fake.sampled("used", [(1002.5, 2)], service="rate")
+    found = services(fake)
+    assert {"samples": 1, "span_s": 0.0, "bracketed": False} == found["rate"]["pods"]["rate"]
+    geo = found["geo"]
+    assert (3, 6.0, True, 0.5, 300.0) == (
+        geo["samples"],
+        geo["span_s"],
+        geo["bracketed"],
+        geo["cpu_cores"],
+        geo["memory_max_bytes"],
     )
-    services = PrometheusCollector(url, "aefm").collect(WINDOW).details["services"]
-    assert services == {
-        "geo": {"samples": 3, "span_s": 6.0, "bracketed": True, "cpu_cores": 0.5, "memory_max_bytes": 300.0},
-        "rate": {"samples": 1, "span_s": 0.0, "bracketed": False},
-    }
 
 
-def test_raw_samples_are_asked_for(fake: tuple[type[Fake], str]) -> None:
-    """The query is a range of raw samples with a margin on both sides, without rate() or increase()."""
-    canned, url = fake
-    canned.body = matrix()
-    PrometheusCollector(url, "aefm", margin_s=2.5).collect(WINDOW)
-    assert canned.seen["query"] == [
-        '{__name__=~"process_cpu_seconds_total|process_resident_memory_bytes",job="aefm"}[10000ms]'
-    ]
-    assert canned.seen["time"] == ["1007.500"]
+def test_raw_samples_are_asked_for(fake: FakePrometheus) -> None:
+    """The queries are ranges of raw samples with a margin on both sides, without rate() or increase()."""
+    collector(fake, margin_s=2.5).collect(WINDOW)
+    asked = [one for one in fake.asked if one["query"] != ["time()"]]
+    assert [['used{job="aefm"}[10000ms]'], ["resident[10000ms]"]] == [one["query"] for one in asked]
+    assert all(abs(float(one["time"][0]) - 1007.5) < 0.5 for one in asked)
 
 
-def test_samples_of_predecessors_are_left_out(fake: tuple[type[Fake], str]) -> None:
+def test_samples_of_predecessors_are_left_out(fake: FakePrometheus) -> None:
     """What was scraped before the services were deployed is not theirs."""
-    canned, url = fake
-    canned.body = matrix(("process_cpu_seconds_total", "geo", [(998.0, "50"), (999.0, "1"), (1004.0, "2")]))
-    services = PrometheusCollector(url, "aefm", since_s=998.5).collect(WINDOW).details["services"]
-    assert services["geo"]["cpu_cores"] == 0.2
+    fake.sampled("used", [(998.0, 50), (999.0, 1), (1009.0, 2)], service="geo")
+    assert 0.1 == services(fake, since_s=998.5)["geo"]["cpu_cores"]
 
 
-def test_no_samples_are_no_failure(fake: tuple[type[Fake], str]) -> None:
+def test_no_samples_are_no_failure(fake: FakePrometheus) -> None:
     """An empty answer is an observation without services."""
-    canned, url = fake
-    canned.body = matrix()
-    assert PrometheusCollector(url, "aefm").collect(WINDOW).details["services"] == {}
+    assert {} == services(fake)
+
+
+def test_two_jobs_that_scrape_one_source_count_once(fake: FakePrometheus) -> None:
+    """The series with more samples is taken."""
+    fake.sampled("used", [(999.0, 0), (1002.0, 5), (1009.0, 10)], service="geo")
+    fake.sampled("used", [(999.0, 0), (1009.0, 10)], service="geo", prometheus="other")
+    assert 1.0 == services(fake)["geo"]["cpu_cores"]
+
+
+def test_the_services_clock_is_shifted(fake: FakePrometheus) -> None:
+    """A server whose clock is a minute ahead stamps its samples so: the window is looked for there."""
+    fake.skew_s = 60.0
+    fake.sampled("used", [(1059.5, 1), (1065.5, 4)], service="geo")
+    details = collector(fake).collect(WINDOW).details
+    assert 0.5 == details["services"]["geo"]["cpu_cores"]
+    assert 60.0 == pytest.approx(details["clock_offset_s"], abs=0.5)
+
+
+def test_a_clock_that_is_too_uncertain_carries_no_verdict(
+    fake: FakePrometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is known to less than half of a scrape interval, all metrics are unfit, with the reason."""
+    fake.sampled("used", [(999.5, 1), (1005.5, 4)], service="geo")
+    fake.intervals = {"aefm": "1s"}
+    monkeypatch.setattr(PrometheusServer, "clock", lambda self: promql.Clock(0.0, 0.7))
+    seen = collector(fake).collect(WINDOW)
+    assert "cpu_cores(geo)" in seen.metrics
+    assert "the clock is known to 0.7 s only, and there is a sample every 1 s" == seen.unfit["cpu_cores(geo)"]
+
+
+def test_too_few_points_are_unfit_for_peaks_alone(fake: FakePrometheus) -> None:
+    """The mean of a window that is bracketed holds; its peak is not known, and the interval is the server's."""
+    fake.sampled("used", [(980.0, 1), (1002.0, 2), (1032.0, 4)], service="geo")
+    fake.intervals = {"aefm": "30s"}
+    seen = collector(fake).collect(WINDOW)
+    assert {"cpu_peak(geo)", "memory(geo)", "memory_share(geo)"} == seen.unfit.keys()
+    assert seen.unfit["cpu_peak(geo)"].endswith("the window must last 120 s or longer")
+    assert 30.0 == seen.details["interval_s"]
+
+
+def test_usage_that_is_not_bracketed_carries_no_verdict(fake: FakePrometheus) -> None:
+    """There are samples, so that it is not the application that is to blame."""
+    fake.sampled("used", [(1001.0, 1), (1002.0, 2)], service="geo")
+    assert {"cpu(geo)", "cpu_cores(geo)"} <= collector(fake).collect(WINDOW).unfit.keys()
+
+
+def test_warnings_of_the_server_are_kept(fake: FakePrometheus) -> None:
+    """What the server says of its answers is in the details, once."""
+    fake.warnings = ["no response from store-1"]
+    assert ["no response from store-1"] == collector(fake).collect(WINDOW).details["warnings"]
+
+
+def test_pods_belong_to_services_and_strangers_to_none(fake: FakePrometheus) -> None:
+    """A pod that is not the run's is left out, and a service of which a pod was not seen, too."""
+    for pod in ("geo-1", "geo-2", "rate-1", "stranger"):
+        fake.sampled("used", [(999.0, 0), (1009.0, 10)], pod=pod)
+    pods = {"geo-1": "geo", "geo-2": "geo", "rate-1": "rate", "rate-2": "rate"}
+    found = services(fake, layout=Layout("pod", lambda: pods))
+    assert {"geo": 2.0} == {name: figures["cpu_cores"] for name, figures in found.items()}
+
+
+def test_samples_after_the_window_are_waited_for(fake: FakePrometheus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where figures lag, a sample after the window's end is worth some patience."""
+    window = Window(time.time() - 5, time.monotonic() - 5, 5.0)
+    start = window.start_wall_s
+    fake.sampled("used", samples := [(start - 1, 0.0), (start + 4, 5.0)], pod="geo-1")
+    monkeypatch.setattr("pytest_aefm.collectors.prometheus.time.sleep", lambda _: samples.append((start + 9, 10.0)))
+    patient = collector(fake, layout=Layout("pod", lambda: {"geo-1": "geo"}), waits=True)
+    assert 1.0 == patient.collect(window).details["services"]["geo"]["cpu_cores"]
+
+
+def test_nodes_are_told_of_apart(fake: FakePrometheus) -> None:
+    """Series of nodes are by the label node."""
+    fake.sampled("root", [(999.0, 0), (1009.0, 10)], node="worker-1")
+    nodes = (
+        PrometheusCollector(fake.url, {"node_cpu": "root"}, Layout("pod"), waits=False).collect(WINDOW).details["nodes"]
+    )
+    assert {"worker-1": {"cpu_cores": 1.0}} == nodes
 
 
 @pytest.mark.parametrize(
@@ -140,18 +165,61 @@ def test_no_samples_are_no_failure(fake: tuple[type[Fake], str]) -> None:
         (200, b'{"status": "success", "data": {"result": [{"metric": {}, "values": []}]}}'),
     ],
 )
-def test_failures_are_told_with_their_reason(fake: tuple[type[Fake], str], status: int, body: bytes) -> None:
+def test_failures_are_told_with_their_reason(fake: FakePrometheus, status: int, body: bytes) -> None:
     """A Prometheus that fails or talks nonsense is a CollectorError that names it."""
-    canned, url = fake
-    canned.status, canned.body = status, body
-    with pytest.raises(CollectorError, match=url):
-        PrometheusCollector(url, "aefm").collect(WINDOW)
+    fake.raw = (status, body)
+    with pytest.raises(CollectorError, match=fake.url):
+        collector(fake).collect(WINDOW)
 
 
 def test_nobody_there_is_told() -> None:
     """A Prometheus that is gone is a CollectorError."""
     with pytest.raises(CollectorError, match="Prometheus"):
-        PrometheusCollector("http://127.0.0.1:9", "aefm").collect(WINDOW)
+        PrometheusCollector("http://127.0.0.1:9", QUERIES, Layout("service")).collect(WINDOW)
+
+
+def test_an_answer_without_end_is_refused(fake: FakePrometheus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an answer no more is taken in than may be."""
+    monkeypatch.setattr(promql, "MOST_BYTES", 2**20)
+    fake.raw = (200, b" " * (2**20 + 1))
+    with PrometheusServer(fake.url) as server, pytest.raises(CollectorError, match="an answer of more than 1 MiB"):
+        server.query("up")
+
+
+CONFIGURED = (
+    "global: {scrape_interval: 30s}\nscrape_configs: [{job_name: aefm}, {job_name: other, scrape_interval: 1m}]"
+)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "configured", "expected"),
+    [
+        ({"aefm": "15s", "other": "1m"}, None, 15.0),
+        (None, CONFIGURED, 30.0),
+        (None, None, None),
+        ({}, None, None),
+    ],
+)
+def test_the_interval_is_read_from_the_server(
+    fake: FakePrometheus, intervals: dict[str, str] | None, configured: str | None, expected: float | None
+) -> None:
+    """Its targets say it, else its configuration; where it does not tell it is not known."""
+    fake.intervals, fake.configuration = intervals, configured
+    with PrometheusServer(fake.url) as server:
+        assert expected == server.interval_s({"aefm"})
+
+
+@pytest.mark.parametrize(("text", "expected"), [("30s", 30.0), ("1m30s", 90.0), ("500ms", 0.5), ("1h", 3600.0)])
+def test_durations_of_prometheus(text: str, expected: float) -> None:
+    """As Prometheus writes them."""
+    assert expected == seconds(text)
+
+
+@pytest.mark.parametrize("text", ["", "30", "s", "1.5s", "30 s"])
+def test_no_durations(text: str) -> None:
+    """What it does not write is refused."""
+    with pytest.raises(ValueError, match="not a duration"):
+        seconds(text)
 
 
 def test_configuration_scrapes_the_targets_file(tmp_path: Path) -> None:

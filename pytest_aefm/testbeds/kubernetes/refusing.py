@@ -11,6 +11,8 @@ from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_clu
 
 __all__ = ["jaeger_url", "prometheus_url", "refuse_case", "refuse_unfit"]
 
+_OF_PROMETHEUS = ("cpu", "cpu_cores", "cpu_peak", "throttled", "memory", "memory_share")
+
 
 def prometheus_url(options: ClusterOptions, app: AppSpec | None) -> str | None:
     """Return where the cluster's Prometheus is asked: as the user says, else the experiment; None if nobody does."""
@@ -40,9 +42,15 @@ def refuse_case(case: Case, options: ClusterOptions) -> None:
     for slo in case.slos:
         if slo.name in ("self_time", "trace_coverage") and jaeger_url(options, case.app) is None:
             raise ConfigurationError(f"SLO {slo.text}", "no Jaeger is known", None, "name it with --aefm-jaeger")
-        if slo.name in ("cpu", "cpu_cores", "memory") and prometheus_url(options, case.app) is None:
-            hint = "name it with --aefm-prometheus"
-            raise ConfigurationError(f"SLO {slo.text}", "no Prometheus is known", None, hint)
+        if slo.name in _OF_PROMETHEUS and prometheus_url(options, case.app) is None:
+            raise _no_prometheus(f"SLO {slo.text}")
+    asked = next((name for name, query in case.metrics.items() if query is not None), None)
+    if asked is not None and prometheus_url(options, case.app) is None:
+        raise _no_prometheus(f"metric {asked!r}")
+
+
+def _no_prometheus(subject: str) -> ConfigurationError:
+    return ConfigurationError(subject, "no Prometheus is known", None, "name it with --aefm-prometheus")
 
 
 def refuse_unfit(connection: Connection, needs: Needs) -> list[Remark]:

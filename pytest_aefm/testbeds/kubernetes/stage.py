@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_aefm.collectors.figures import Limits
 from pytest_aefm.errors import AefmError, DeploymentError, InterferenceError
 from pytest_aefm.model import AppSpec, InterferenceSpec
 from pytest_aefm.options import ClusterOptions
@@ -24,7 +25,7 @@ from pytest_aefm.testbeds.kubernetes.forwarding import Forward
 from pytest_aefm.testbeds.kubernetes.load_path import LoadPath
 from pytest_aefm.testbeds.kubernetes.loading import ClusterLoad, inside_url
 from pytest_aefm.testbeds.kubernetes.marks import read_pods
-from pytest_aefm.testbeds.kubernetes.observing import PodMark
+from pytest_aefm.testbeds.kubernetes.observing import PodMark, PodState
 from pytest_aefm.testbeds.kubernetes.stressing import PodStressors, StressOptions
 
 __all__ = ["Place", "Stage", "attempt"]
@@ -230,15 +231,14 @@ class Stage:
         """Return by the name of each pod which workload it belongs to."""
         return {pod.name: pod.workload for pod in self.pods.pods.values()}
 
-    def limits(self) -> dict[str, float]:
-        """Return how many cores all pods of a workload may use; one with a container without limit is left out."""
-        found: dict[str, float] = {}
-        unlimited: set[str] = set()
-        for pod in self.pods.pods.values():
-            for one in pod.containers.values():
-                found[pod.workload] = found.get(pod.workload, 0.0) + amount(one.limits.get("cpu", 0))
-                unlimited |= set() if "cpu" in one.limits else {pod.workload}
-        return {name: value for name, value in found.items() if name not in unlimited}
+    def limits(self) -> dict[str, Limits]:
+        """Return by the name of each pod what it may use: there is no limit where a container has none."""
+
+        def together(pod: PodState, resource: str) -> float | None:
+            found = [one.limits.get(resource) for one in pod.containers.values()]
+            return sum(map(amount, found)) if all(found) else None
+
+        return {pod.name: Limits(together(pod, "cpu"), together(pod, "memory")) for pod in self.pods.pods.values()}
 
     def stop(self) -> list[str]:
         """Stop what disturbs and drives it; return what could not be removed. Never raises."""

@@ -18,6 +18,7 @@ from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.mesh.calibrate import calibrate
 from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
 from pytest_aefm.options import ClusterOptions
+from pytest_aefm.queries import KUBERNETES, fill
 from pytest_aefm.supervisor import Supervisor
 from pytest_aefm.testbeds import Deployment, Node, state_key
 from pytest_aefm.testbeds.kubernetes.application import default_namespace
@@ -212,10 +213,10 @@ class KubernetesTestbed:
         path = {"load_path": effect} if effect else {}
         return replace(seen, effect={**seen.effect, **path}, checks=(*seen.checks, *checks))
 
-    def collectors(self) -> Sequence[Collector]:
+    def collectors(self, case: Case) -> Sequence[Collector]:
         """Return the collectors of this run: those that ask Prometheus and Jaeger, where their URLs are known."""
         stage = self._deployed_stage()
-        return (*self._metric_collectors(stage), *self._trace_collectors(stage))
+        return (*self._metric_collectors(stage, case), *self._trace_collectors(stage))
 
     def _trace_collectors(self, stage: Stage) -> Sequence[Collector]:
         url = jaeger_url(self._options, stage.spec)
@@ -225,17 +226,21 @@ class KubernetesTestbed:
 
         return (JaegerCollector(url, stage.spec.cluster.jaeger_entrance or stage.wanted.entry),)
 
-    def _metric_collectors(self, stage: Stage) -> Sequence[Collector]:
+    def _metric_collectors(self, stage: Stage, case: Case) -> Sequence[Collector]:
         url = prometheus_url(self._options, stage.spec)
         if url is None:
             return ()
-        from pytest_aefm.collectors.kube_prometheus import KubePrometheusCollector
+        from pytest_aefm.collectors.own_metrics import query_collectors
+        from pytest_aefm.collectors.prometheus import Layout, PrometheusCollector
 
-        pods = KubePrometheusCollector(url, stage.namespace, stage.workloads, stage.limits)
+        queries = {
+            name: fill(template, namespace=stage.namespace) for name, template in {**KUBERNETES, **case.queries}.items()
+        }
         nodes = {node.name: str(node.facts.get("address", "")) for node in stage.nodes}
         entry, path = stage.wanted.entry, stage.path
         return (
-            pods,
+            PrometheusCollector(url, queries, Layout("pod", stage.workloads, stage.limits)),
+            *query_collectors(url, case.metrics),
             NodeNetworkCollector(url, nodes, stage.namespace, entry, lambda: path.pods, counted=stage.wanted.mesh),
         )
 
