@@ -6,15 +6,13 @@ Times are microseconds, shares percent, as in AEFM; what is not known is NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pytest_aefm.collectors import Observations
 from pytest_aefm.collectors.trace_rows import call_columns, trace_columns
+from pytest_aefm.collectors.trace_statistics import edge_rows, pod_rows
 from pytest_aefm.collectors.traces import TraceAnalysis
 from pytest_aefm.model import Columns, LoadResult, MakeColumns
 
@@ -66,37 +64,27 @@ def statistical_data(analysis: TraceAnalysis) -> Columns:
 
     They are over requests. AEFM has them over each trace's mean, in which what a few slow calls took is lost.
     """
-    spans, requests = analysis.forest.spans, analysis.requests
-    rows = np.flatnonzero(analysis.inside & requests.entry)
-    groups = list(_groups(rows, spans.service[rows], spans.pod[rows]))
-    self_us = requests.self_ns / 1e3
+    rows = pod_rows(analysis)
     return {
-        "microservice": [spans.services[spans.service[group[0]]] for group in groups],
-        "pod": [spans.pods[spans.pod[group[0]]] for group in groups],
-        "p50": [float(np.percentile(self_us[group], 50)) for group in groups],
-        "p95": [float(np.percentile(self_us[group], 95)) for group in groups],
-        "requests": [len(group) for group in groups],
+        "microservice": [row["service"] for row in rows],
+        "pod": [row["pod"] for row in rows],
+        "p50": [1e3 * row["self_p50_ms"] for row in rows],
+        "p95": [1e3 * row["self_p95_ms"] for row in rows],
+        "requests": [row["requests"] for row in rows],
     }
 
 
 def call_graph(analysis: TraceAnalysis) -> Columns:
-    """Return who called whom, how often, with which latency as the caller saw it; the entry has no caller."""
-    spans, requests = analysis.forest.spans, analysis.requests
-    rows = np.flatnonzero(analysis.inside & requests.entry)
-    asked = requests.caller[rows]
-    caller = np.where(asked >= 0, spans.service[asked], -1)
-    groups = list(_groups(rows, caller, spans.service[rows], spans.operation[rows]))
-    firsts = [int(group[0]) for group in groups]
-    seen_us = requests.seen_ns / 1e3
+    """Return who called whom, how often, and with which latency as the caller saw it."""
+    rows = edge_rows(analysis)
     return {
-        "caller": [spans.services[spans.service[by]] if (by := requests.caller[row]) >= 0 else "" for row in firsts],
-        "callee": [spans.services[spans.service[row]] for row in firsts],
-        "operation": [spans.operations[spans.operation[row]] for row in firsts],
-        "calls": [len(group) for group in groups],
-        "rate_rps": [len(group) / analysis.duration_s if analysis.duration_s else math.nan for group in groups],
-        "p50": [float(np.percentile(seen_us[group], 50)) for group in groups],
-        "p95": [float(np.percentile(seen_us[group], 95)) for group in groups],
-        "errors": [int(spans.error[group].sum()) for group in groups],
+        "caller": [row["caller"] for row in rows],
+        "callee": [row["callee"] for row in rows],
+        "calls": [row["calls"] for row in rows],
+        "rate_rps": [math.nan if row["rate_rps"] is None else row["rate_rps"] for row in rows],
+        "p50": [1e3 * row["latency_p50_ms"] for row in rows],
+        "p95": [1e3 * row["latency_p95_ms"] for row in rows],
+        "error_share": [row["error_share"] for row in rows],
     }
 
 
@@ -122,12 +110,3 @@ def hardware_data(services: Mapping[str, Mapping[str, Any]], unfit: Mapping[str,
         "throttled": figure("throttled_share", 100),
         "samples": [one["samples"] for _, _, one in rows],
     }
-
-
-def _groups(rows: NDArray[np.intp], *keys: NDArray[Any]) -> Iterator[NDArray[np.intp]]:
-    """Yield the rows of each combination of keys that there is."""
-    if not len(rows):
-        return
-    order = np.lexsort(keys[::-1])
-    changes = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
-    yield from np.split(rows[order], np.flatnonzero(changes) + 1)

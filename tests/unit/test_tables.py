@@ -100,12 +100,11 @@ def test_statistical_data_is_over_requests() -> None:
     )
     assert ["front", "a"] == sorted(rows["microservice"], reverse=True)
     place = rows["microservice"].index("a")
-    assert (2, 50_000.0) == (rows["requests"][place], rows["p50"][place])
-    assert 86_000.0 == pytest.approx(rows["p95"][place])
+    assert (2, 10_000.0, 90_000.0) == (rows["requests"][place], rows["p50"][place], rows["p95"][place])
 
 
 def test_the_call_graph_says_who_called_whom() -> None:
-    """Latency is what the caller saw, the client's span where there is one; the entry has no caller."""
+    """Latency is what the caller saw, the client's span where there is one; entries are no calls."""
     rows = call_graph(
         analysis(
             (1, 0, "front", SERVER, 1000, 1100),
@@ -115,7 +114,7 @@ def test_the_call_graph_says_who_called_whom() -> None:
         )
     )
     edges = list(zip(rows["caller"], rows["callee"], rows["calls"], rows["rate_rps"], rows["p50"], strict=True))
-    assert [("", "front", 2, 0.2, 100_000.0), ("front", "a", 1, 0.1, 50_000.0)] == sorted(edges)
+    assert [("front", "a", 1, 0.1, 50_000.0)] == edges
 
 
 def test_no_traces_are_no_rows() -> None:
