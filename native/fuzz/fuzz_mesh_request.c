@@ -13,6 +13,7 @@ const char *const fuzz_seeds[] = {
     "POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX-B3-TraceId: b7ad6b7169203331\r\nX-B3-SpanId: b7ad6b7169203331\r\n"
     "Expect: 100-continue\r\n\r\n5;a=b\r\nhello\r\n0\r\nTrailer: x\r\n\r\n",
     "POST /-/faults HTTP/1.1\r\nContent-Length: 44\r\n\r\n{\"delay_ms\": 0, \"fail_rate\": 1, \"ttl_s\": 0.1}",
+    "GET /x HTTP/1.1\r\n\r\n",
     "GET http://h/metrics HTTP/1.1\r\n\r\nHEAD /x HTTP/1.1\r\n\r\nGET /-/ready HTTP/1.0\r\nConnection: close\r\n\r\n",
     NULL,
 };

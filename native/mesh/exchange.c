@@ -99,6 +99,7 @@ static bool query_name_is(const char *text, size_t len, const char *name) {
 }
 
 static bool query_parameter(struct http_text query, const char *name, struct http_text *value) {
+    if (query.len == 0) return false;
     const char *at = query.data, *end = query.data + query.len;
     while (at < end) {
         const char *amp = memchr(at, '&', (size_t)(end - at)), *stop = amp ? amp : end;
