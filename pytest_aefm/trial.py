@@ -20,6 +20,7 @@ from pytest_aefm.decision import Latency
 from pytest_aefm.errors import (
     AefmError,
     Broken,
+    CollectorError,
     DeploymentError,
     Inconclusive,
     InvalidMeasurement,
@@ -47,7 +48,7 @@ __all__ = ["Changes", "Events", "Smoked", "raise_for_verdict", "run_trial"]
 
 _DEPLOYMENTS = 3  # that a case may take until one is quiet
 _COLLECT_DEADLINE_S = 60.0  # a Prometheus that scrapes every 30 s is waited for
-_RESULT_DEADLINE_S = 15.0
+_RESULT_DEADLINE_S, _RETRY_S = 15.0, 0.5
 
 Smoked = set[tuple[str, int, Path]]
 """Scripts that have answered: (application, generation of its deployment, script)."""
@@ -268,20 +269,27 @@ def _wait_until(mono_s: float, run: LoadRun) -> None:
 def _collect(
     collectors: Sequence[Collector], own: Any, window: Window
 ) -> tuple[dict[str, Observations], dict[str, dict[str, Any]]]:
-    """Run all collectors side by side; return what they saw, and how each fared. One that fails stops no other."""
+    """Run all collectors side by side; return what they saw, and how each fared. One that fails stops no other.
+
+    A source that fails is asked once more, but for the testbed's own counters: what it reads, it reads for good.
+    """
     answers: queue.Queue[tuple[str, Observations | Exception, float]] = queue.Queue()
     start = time.monotonic()
 
-    def work(name: str, collect: Any) -> None:
+    def work(name: str, collect: Any, again: bool) -> None:
         try:
             answer: Observations | Exception = checked(name, collect(window))
         except Exception as error:  # recorded in the trial with its reason
+            if again and isinstance(error, CollectorError):
+                time.sleep(_RETRY_S)
+                return work(name, collect, again=False)
             answer = error
         answers.put((name, answer, time.monotonic() - start))
+        return None
 
     tasks = {"testbed": own, **{collector.name: collector.collect for collector in collectors}}
     for name, task in tasks.items():
-        threading.Thread(target=work, args=(name, task), name=f"aefm-{name}", daemon=True).start()
+        threading.Thread(target=work, args=(name, task, task is not own), name=f"aefm-{name}", daemon=True).start()
     seen: dict[str, Observations] = {}
     states: dict[str, dict[str, Any]] = {name: {"ok": False, "reason": "no answer in time"} for name in tasks}
     for _ in tasks:
