@@ -46,7 +46,8 @@ test-neighbours: setup ## Run small experiments beside other plugins of pytest; 
 	build/environments/neighbours/bin/python -m pytest -p no:randomly tests/neighbours
 
 bars: setup ## Measure what the project promises, and run the tests ten times in a row; takes hours, on an idle machine.
-	for name in start_up cases doses scrapes blame drivers mesh; do .venv/bin/python benchmarks/$$name.py || exit 1; done
+	for name in start_up cases doses scrapes blame drivers traces mesh; do .venv/bin/python benchmarks/$$name.py || exit 1; done
+	AEFM_TRACE_EXAMPLES=10000 $(PYTEST) tests/unit/test_traces.py tests/unit/test_critical_path.py tests/unit/test_trace_statistics.py
 	tools/environment.sh neighbours $(NEIGHBOURS)
 	for turn in 1 2 3 4 5 6 7 8 9 10; do \
 	  case $$turn in 4|5|6) how="-p xdist -n 2" ;; 7|8|9) how="-p randomly" ;; *) how="-p no:randomly" ;; esac; \

@@ -31,6 +31,7 @@ class ClusterOptions:
     load_pods: int = 1
     prometheus: str | None = None
     jaeger: str | None = None
+    tempo: str | None = None
 
     @property
     def lease_home(self) -> str:

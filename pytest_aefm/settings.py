@@ -68,6 +68,7 @@ _OPTIONS = (
     ("load-pods", "1", "cluster: how many pods drive the load from inside"),
     ("prometheus", "", "cluster: URL of its Prometheus (default: the experiment's prometheus_host)"),
     ("jaeger", "", "cluster: URL of its Jaeger's query API (default: the experiment's jaeger_host)"),
+    ("tempo", "", "cluster: URL of its Tempo, asked for traces instead of a Jaeger (default: none)"),
 )
 _FLAGS = (
     ("observe", "judge and report, but let violated, no_data and inconclusive pass"),
@@ -81,6 +82,7 @@ _METAVARS = {
     "load-pods": "N",
     "prometheus": "URL",
     "jaeger": "URL",
+    "tempo": "URL",
 }
 _ENTRIES, _ORIGINS = ("nodeport", "loadbalancer", "port-forward"), ("local", "cluster")
 
@@ -205,6 +207,7 @@ def _cluster(config: pytest.Config) -> ClusterOptions:
         load_pods=_whole("load-pods", _text(config, "load-pods")),
         prometheus=_text(config, "prometheus") or None,
         jaeger=_text(config, "jaeger") or None,
+        tempo=_text(config, "tempo") or None,
     )
 
 

@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from pytest_aefm.collectors.clocks import Clock
 from pytest_aefm.collectors.forest import trace_numbers
 from pytest_aefm.collectors.spans import Spans
 
-__all__ = ["Fetched", "Limits", "fetch_all", "fetch_settled", "joined"]
+__all__ = ["Fetched", "Limits", "fetch_all", "fetch_settled", "joined", "told"]
 
 Ask = Callable[[int, int, int], Spans]
-"""Returns the traces with a span that starts in [start, end), microseconds since 1970, at most as many as the limit."""
+"""Returns traces with a span in [start, end), at most as many as the limit; times in the source's unit since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class Limits:
 class Fetched:
     """All spans that were had, each trace once; in how many ``requests``.
 
-    ``truncated`` counts moments (1 us) that hold more traces than an answer takes. ``settled`` tells whether nothing
-    was new in the end, after ``waited_s`` seconds.
+    ``truncated`` counts moments, units of the source's time, that hold more traces than an answer takes. ``settled``
+    tells whether nothing was new in the end, after ``waited_s`` seconds.
     """
 
     spans: Spans
@@ -52,7 +54,7 @@ class Fetched:
     waited_s: float = 0.0
 
 
-def fetch_settled(ask: Ask, start_us: int, end_us: int, limits: Limits, since_mono_s: float) -> Fetched:
+def fetch_settled(ask: Ask, start: int, end: int, limits: Limits, since_mono_s: float) -> Fetched:
     """Fetch a window again and again until late spans have arrived; ``since_mono_s`` is when it ended.
 
     Raises:
@@ -60,7 +62,7 @@ def fetch_settled(ask: Ask, start_us: int, end_us: int, limits: Limits, since_mo
     """
     requests, seen, changed = 0, -1, since_mono_s
     while True:
-        found = fetch_all(ask, start_us, end_us, limits)
+        found = fetch_all(ask, start, end, limits)
         now, requests = time.monotonic(), requests + found.requests
         if len(found.spans) != seen:
             seen, changed = len(found.spans), now if seen >= 0 else since_mono_s
@@ -70,7 +72,7 @@ def fetch_settled(ask: Ask, start_us: int, end_us: int, limits: Limits, since_mo
         time.sleep(limits.look_s)
 
 
-def fetch_all(ask: Ask, start_us: int, end_us: int, limits: Limits) -> Fetched:
+def fetch_all(ask: Ask, start: int, end: int, limits: Limits) -> Fetched:
     """Fetch a window once, completely.
 
     The first answer is compared with those of its halves, however few traces it has: a source may have a limit of its
@@ -79,19 +81,19 @@ def fetch_all(ask: Ask, start_us: int, end_us: int, limits: Limits) -> Fetched:
     Raises:
         CollectorError: whatever ``ask`` raises.
     """
-    whole = ask(start_us, end_us, limits.traces)
-    if not len(whole) or end_us - start_us < 2:
+    whole = ask(start, end, limits.traces)
+    if not len(whole) or end - start < 2:
         return Fetched(whole, 1, int(_count(whole) >= limits.traces))
     parts, requests, truncated = [whole], 1, 0
-    limit, middle = limits.traces, (start_us + end_us) // 2
+    limit, middle = limits.traces, (start + end) // 2
     with ThreadPoolExecutor(limits.in_flight) as pool:
         flight: dict[Future[Spans], tuple[int, int]] = {}
 
         def send(low: int, high: int) -> None:
             flight[pool.submit(ask, low, high, limits.traces)] = (low, high)
 
-        halves = [pool.submit(ask, *half, limits.traces) for half in ((start_us, middle), (middle, end_us))]
-        answers = [((start_us, middle), halves[0].result()), ((middle, end_us), halves[1].result())]
+        halves = [pool.submit(ask, *half, limits.traces) for half in ((start, middle), (middle, end))]
+        answers = [((start, middle), halves[0].result()), ((middle, end), halves[1].result())]
         requests += 2
         if _count(joined([whole, *(answer for _, answer in answers)])) > _count(whole):
             limit = min(limit, _count(whole))
@@ -122,6 +124,18 @@ def joined(parts: Sequence[Spans]) -> Spans:
     best = np.zeros(traces, np.int64)
     best[pairs[order] // len(parts)] = pairs[order] % len(parts)  # the last of each trace stays
     return spans.take(part == best[trace])
+
+
+def told(clock: Clock, fetched: Fetched) -> dict[str, Any]:
+    """Return what a report says of a fetch, and of the clock by which it was made."""
+    return {
+        "clock_offset_s": round(clock.offset_s, 4),
+        "clock_uncertainty_s": round(clock.uncertainty_s, 4),
+        "fetch_requests": fetched.requests,
+        "fetch_truncated": fetched.truncated,
+        "fetch_settled": fetched.settled,
+        "fetch_waited_s": fetched.waited_s,
+    }
 
 
 def _count(spans: Spans) -> int:

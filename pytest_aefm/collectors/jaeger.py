@@ -10,8 +10,8 @@ from typing import Any
 import requests
 
 from pytest_aefm.collectors import Observations
-from pytest_aefm.collectors.clocks import Clock, http_clock
-from pytest_aefm.collectors.fetching import Ask, Fetched, Limits, fetch_settled
+from pytest_aefm.collectors.clocks import http_clock
+from pytest_aefm.collectors.fetching import Ask, Limits, fetch_settled, told
 from pytest_aefm.collectors.jaeger_json import jaeger_spans, parse_jaeger
 from pytest_aefm.collectors.otlp import decode_result
 from pytest_aefm.collectors.spans import Spans
@@ -27,12 +27,14 @@ class JaegerCollector:
     """Fetches the traces that pass through ``service``, the application's entrance, from the Jaeger at ``url``.
 
     A trace belongs to the window by its root's start; Jaeger's clock is measured, and its times are shifted to ours.
+    ``version`` of the API is ``v1`` or ``v3``; without it v1 is taken where it is offered.
     """
 
     url: str
     service: str
     limits: Limits = field(default_factory=Limits)
     timeout_s: float = 10.0
+    version: str | None = None
     name: str = "traces"
     provides: frozenset[str] = field(default=frozenset({"self_time", "trace_coverage"}))
 
@@ -47,12 +49,12 @@ class JaegerCollector:
             clock = http_clock(lambda: self._get(session, "/api/services", {}).headers.get("Date"))
             start_us = round((window.start_wall_s + clock.offset_s - clock.uncertainty_s) * 1e6)
             end_us = round((window.end_wall_s + clock.offset_s + clock.uncertainty_s) * 1e6)
-            ask = self._version(session, start_us, end_us)
+            ask = self._api(session, start_us)
             fetched = fetch_settled(ask, start_us, end_us, self.limits, window.end_mono_s)
         spans = fetched.spans.shifted(-round(clock.offset_s * 1e9))
-        return trace_observations(spans, window, {"url": self.url, "service": self.service, **_told(clock, fetched)})
+        return trace_observations(spans, window, {"url": self.url, "service": self.service, **told(clock, fetched)})
 
-    def _version(self, session: requests.Session, start_us: int, end_us: int) -> Ask:
+    def _api(self, session: requests.Session, start_us: int) -> Ask:
         """Return how to ask: as every version of Jaeger has it, or by v3 where that is not there."""
 
         def first(low: int, high: int, limit: int) -> Spans:
@@ -70,6 +72,8 @@ class JaegerCollector:
             answer = self._get(session, "/api/v3/traces", parameters, none=404)
             return decode_result(answer.content) if answer.status_code == 200 else Spans.concatenate([])
 
+        if self.version is not None:
+            return {"v1": first, "v3": third}[self.version]
         parameters = {"service": self.service, "start": start_us, "end": start_us + 1, "limit": 1}
         return third if self._get(session, "/api/traces", parameters, none=404).status_code == 404 else first
 
@@ -83,17 +87,6 @@ class JaegerCollector:
         if answer.status_code not in (200, none):
             raise CollectorError("Jaeger", f"{self.url}{path}: status {answer.status_code}: {answer.text[:200]}")
         return answer
-
-
-def _told(clock: Clock, fetched: Fetched) -> dict[str, Any]:
-    return {
-        "clock_offset_s": round(clock.offset_s, 4),
-        "clock_uncertainty_s": round(clock.uncertainty_s, 4),
-        "fetch_requests": fetched.requests,
-        "fetch_truncated": fetched.truncated,
-        "fetch_settled": fetched.settled,
-        "fetch_waited_s": fetched.waited_s,
-    }
 
 
 def _rfc3339(at_us: int) -> str:

@@ -40,8 +40,9 @@ def refuse_case(case: Case, options: ClusterOptions) -> None:
     if options.load_from == "cluster" and options.load_image is None:
         raise ConfigurationError("--aefm-load-from=cluster", "no image", None, "name it with --aefm-load-image")
     for slo in case.slos:
-        if slo.name in ("self_time", "trace_coverage") and jaeger_url(options, case.app) is None:
-            raise ConfigurationError(f"SLO {slo.text}", "no Jaeger is known", None, "name it with --aefm-jaeger")
+        if slo.name in ("self_time", "trace_coverage") and not (options.tempo or jaeger_url(options, case.app)):
+            hint = "name it with --aefm-jaeger, or Tempo with --aefm-tempo"
+            raise ConfigurationError(f"SLO {slo.text}", "no Jaeger is known", None, hint)
         if slo.name in _OF_PROMETHEUS and prometheus_url(options, case.app) is None:
             raise _no_prometheus(f"SLO {slo.text}")
     asked = next((name for name, query in case.metrics.items() if query is not None), None)

@@ -214,17 +214,22 @@ class KubernetesTestbed:
         return replace(seen, effect={**seen.effect, **path}, checks=(*seen.checks, *checks))
 
     def collectors(self, case: Case) -> Sequence[Collector]:
-        """Return the collectors of this run: those that ask Prometheus and Jaeger, where their URLs are known."""
+        """Return the collectors of this run: those that ask Prometheus, Jaeger or Tempo, where these are known."""
         stage = self._deployed_stage()
         return (*self._metric_collectors(stage, case), *self._trace_collectors(stage))
 
     def _trace_collectors(self, stage: Stage) -> Sequence[Collector]:
-        url = jaeger_url(self._options, stage.spec)
-        if url is None or stage.spec is None:
+        url, tempo = jaeger_url(self._options, stage.spec), self._options.tempo
+        entrance = (stage.spec.cluster.jaeger_entrance if stage.spec else None) or stage.wanted.entry
+        if tempo is not None:
+            from pytest_aefm.collectors.tempo import TempoCollector
+
+            return (TempoCollector(tempo, entrance),)
+        if url is None:
             return ()
         from pytest_aefm.collectors.jaeger import JaegerCollector
 
-        return (JaegerCollector(url, stage.spec.cluster.jaeger_entrance or stage.wanted.entry),)
+        return (JaegerCollector(url, entrance),)
 
     def _metric_collectors(self, stage: Stage, case: Case) -> Sequence[Collector]:
         url = prometheus_url(self._options, stage.spec)
