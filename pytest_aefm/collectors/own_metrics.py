@@ -72,8 +72,9 @@ class QueryCollector:
         for selector in peak_selectors(self.promql):
             counts = server.query(f"min by (job) (count_over_time({selector}[{length}]))", window.end_wall_s)
             for row in counts:
-                interval_s = server.interval_s({row["metric"].get("job", "")})
-                if reason := too_few(int(float(row["value"][1])), window, interval_s):
+                points = int(float(row["value"][1]))
+                interval_s = server.interval_s({row["metric"].get("job", "")}, window.duration_s / max(1, points))
+                if reason := too_few(points, window, interval_s):
                     return reason
         return ""
 

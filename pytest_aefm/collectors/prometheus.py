@@ -87,7 +87,8 @@ class PrometheusCollector:
             clock = server.clock()
             shifted = clock.shift(window)
             seen = self._look(server, shifted)
-            interval_s = server.interval_s(seen.jobs) or _median_gap_s(seen)
+            gap_s = _median_gap_s(seen)
+            interval_s = server.interval_s(seen.jobs, gap_s) or gap_s
             seen = self._wait(server, shifted, seen, pods, interval_s)
             services, unfit = self._judge(seen, shifted, pods, interval_s)
             details = {

@@ -113,14 +113,21 @@ class PrometheusServer:
                 found.append(Clock(float(answer[1]) - (before + after) / 2, (after - before) / 2))
         return min(found, key=lambda clock: clock.uncertainty_s)
 
-    def interval_s(self, jobs: Collection[str]) -> float | None:
-        """Return the longest scrape interval of these jobs, in seconds; None where the server does not tell.
+    def interval_s(self, jobs: Collection[str], seen_s: float | None = None) -> float | None:
+        """Return the scrape interval of these jobs, in seconds; None where the server does not tell.
 
+        Where their targets have several (a kubelet's paths do) it is the one nearest to ``seen_s``, what lies between
+        two samples; the longest where that is not known.
         Its targets say it, and before Prometheus 2.31 its configuration.
         """
         for told in (self._told_by_targets, self._told_by_configuration):
             with contextlib.suppress(CollectorError), self._failures():
-                return max(map(seconds, told(jobs)), default=None)
+                found = [seconds(text) for text in told(jobs)]
+                return (
+                    max(found, default=None)
+                    if seen_s is None
+                    else min(found, key=lambda s: abs(s - seen_s), default=None)
+                )
         return None
 
     def _told_by_targets(self, jobs: Collection[str]) -> list[str]:

@@ -209,6 +209,13 @@ def test_the_interval_is_read_from_the_server(
         assert expected == server.interval_s({"aefm"})
 
 
+def test_of_several_intervals_the_nearest_to_the_samples_counts(fake: FakePrometheus) -> None:
+    """A kubelet's paths are scraped by one job, each in its own time."""
+    fake.intervals = {"kubelet": "2s", "probes": "30s"}
+    with PrometheusServer(fake.url) as server:
+        assert (2.0, 30.0) == (server.interval_s({"kubelet", "probes"}, 2.1), server.interval_s({"kubelet", "probes"}))
+
+
 @pytest.mark.parametrize(("text", "expected"), [("30s", 30.0), ("1m30s", 90.0), ("500ms", 0.5), ("1h", 3600.0)])
 def test_durations_of_prometheus(text: str, expected: float) -> None:
     """As Prometheus writes them."""
