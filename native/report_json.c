@@ -92,7 +92,6 @@ static void put_machine(struct json *j, const struct report *r) {
     uint32_t threads = r->options->threads;
     json_open(j, "connections", '{');
     json_uint(j, "asked", r->options->connections);
-    json_uint(j, "most", r->options->connections);
     json_uint(j, "reached", r->reached);
     json_uint(j, "at_window_start", r->reached_at_start);
     json_uint(j, "open_failures", r->open_failures);
@@ -154,8 +153,6 @@ void report_json(const struct report *r, FILE *to) {
     json_uint(j, "bytes_read", r->total.bytes_read);
     json_uint(j, "bytes_written", r->total.bytes_written);
     put_percentiles(j, r, SAMPLE_ALL_TAGS);
-    json_null(j, "precision");
-    json_null(j, "abort");
     put_self_tests(j, r);
     put_series(j, r);
     json_close(j, '}');
