@@ -31,6 +31,7 @@ def read_trace_files(paths: Iterable[Path]) -> Spans:
     """
     parts: list[Spans] = []
     waiting: dict[Path, list[Trace]] = {}
+    held = 0
     for path in _files(paths):
         with _of(path):
             body = _read(path)
@@ -38,11 +39,12 @@ def read_trace_files(paths: Iterable[Path]) -> Spans:
                 parts += [decode(one.data, one.content_type) for one in read_store(path)]
             elif _is_jaeger(body):
                 waiting[path] = parse_jaeger(body)
+                held += len(waiting[path])
             else:
                 parts += [decode(one, CONTENT_TYPES[1]) for one in _exports(body)]
-        if sum(map(len, waiting.values())) >= _BATCH_TRACES:
+        if held >= _BATCH_TRACES:
             parts.append(_batch(waiting))
-            waiting = {}
+            waiting, held = {}, 0
     return Spans.concatenate([*parts, _batch(waiting)])
 
 
