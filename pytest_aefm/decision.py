@@ -169,8 +169,8 @@ def _check_percentile(slo: SLO, latency: Latency | None, confidence: float) -> S
 def _counts(n: int, surely: int, perhaps: int, n_eff: float | None) -> str:
     """Say what the test was given."""
     unknown = f", {perhaps - surely} unknown" if perhaps > surely else ""
-    worth = f", worth {n_eff:.0f} independent ones" if n_eff is not None and round(n_eff) < n else ""
-    return f"{surely} of {n} above the limit{unknown}{worth}"
+    worth = ", independence assumed" if n_eff is None else f", n_eff {n_eff:.0f}"
+    return f"{surely} of {n} above the limit{unknown}{worth if perhaps else ''}"
 
 
 @dataclass(frozen=True, slots=True)

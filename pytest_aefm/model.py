@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pytest_aefm.decision import Latency, SLOResult
 from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.slo import OUTCOMES, SLO
+from pytest_aefm.slo import OUTCOMES, SLO, labels
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "Account",
     "AppSpec",
     "Blame",
     "Case",
@@ -107,7 +108,12 @@ class InterferenceSpec:
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """An open-loop load run: ``rate_rps`` requests per second in total, measured for ``duration_s``."""
+    """An open-loop load run: ``rate_rps`` requests per second in total, measured for ``duration_s``.
+
+    ``distribution`` says how requests follow one another; ``schedule`` holds steps and ramps of the rate instead of a
+    constant one, ``(from_rps, to_rps, seconds)`` each, which last ``duration_s`` together. ``tags`` maps names to the
+    requests that they mean, ``[METHOD ]/PATTERN``. Of ``limits_ms`` the result shall tell the effective sample sizes.
+    """
 
     script: str
     rate_rps: float
@@ -118,6 +124,11 @@ class LoadSpec:
     connections: int = 8
     seed: int = 0
     mutates: bool = False
+    distribution: str = "fixed"
+    schedule: Sequence[Sequence[float]] = ()
+    drain_s: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    limits_ms: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,43 +185,23 @@ class Window:
         return self.start_mono_s + self.duration_s
 
 
-@dataclass(frozen=True, slots=True)
-class LoadResult:
-    """What a driver measured in the window. What it cannot know is None or absent, never zero.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What became of requests of the window. What cannot be known is None or absent, never zero.
 
     ``offered`` = scheduled, ``sent`` = put on the wire, ``attempted`` = sent + connect errors, ``achieved`` =
     completed with an answer. ``outcomes`` counts sum to ``offered``; ``latency`` is per outcome, from the
-    intended send time, and lacks an outcome that was counted where its latencies are not known. ``backlog`` is the
-    wait of requests that found no free connection. ``unknown`` maps what the driver cannot tell (a metric such as
-    ``latency``, a self-check such as ``pacer lag p99``) to the reason. Of a load that several generators share,
-    ``pacer_lag`` is that of the latest of them, ``details`` tells of each, and ``checks`` are those of their start.
-    ``series`` has a row for each second of the window, as aefm-wrk has it, empty where nobody counts so.
+    intended send time, and lacks an outcome that was counted where its latencies are not known. ``n_eff`` maps a limit
+    in whole microseconds to the effective sample size of "slower than that".
     """
 
-    driver: str
-    version: str
-    window: Window
-    drain_s: float
     offered: int
     sent: int | None
     attempted: int | None
     achieved: int
     outcomes: Mapping[str, int]
     latency: Mapping[str, LatencyHistogram]
-    pacer_lag: LatencyHistogram | None = None
-    backlog: LatencyHistogram | None = None
-    backlog_quarters: tuple[float, ...] = ()
-    backlog_at_end: int | None = None
-    connections_asked: int | None = None
-    connections_reached: int | None = None
-    open_failures: int | None = None
-    threads_cpu: tuple[float, ...] = ()
-    clock_step_s: float | None = None
-    interrupted: bool = False
-    series: tuple[Mapping[str, Any], ...] = ()
-    unknown: Mapping[str, str] = field(default_factory=dict)
-    checks: tuple[CheckResult, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
+    n_eff: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def successes(self) -> int:
@@ -228,18 +219,6 @@ class LoadResult:
         failures = sum(count for name, count in self.outcomes.items() if name not in ("success", "unsent"))
         return failures / self.attempted if self.attempted else float("nan")
 
-    @property
-    def overloaded(self) -> bool:
-        """Whether the backlog grew over the window: the system could not take the offered rate.
-
-        It must be worth speaking of (a hundredth of what was offered, or what the connections hold, was waiting
-        at the end) and still be growing (more in the last quarter than in the second).
-        """
-        if self.backlog_at_end is None or len(self.backlog_quarters) != 4:
-            return False
-        waiting = self.backlog_at_end > max(1, 0.01 * self.offered)
-        return waiting and self.backlog_quarters[3] > self.backlog_quarters[1]
-
     def observed_latency(self, outcome: str | None = None) -> Latency | None:
         """Return the latencies that ``pNN`` (successes, with lower bounds) or ``pNN{outcome=...}`` speaks of.
 
@@ -256,16 +235,64 @@ class LoadResult:
         bounds = empty
         for name in LOWER_BOUNDS:
             bounds = bounds.merge(self.latency[name]) if name in self.latency else bounds
-        return Latency(self.latency.get("success", empty), bounds)
+        return Latency(self.latency.get("success", empty), bounds, self.n_eff)
 
-    def metrics(self) -> dict[str, float | Latency | LatencyHistogram]:
-        """Return what SLOs can ask of the load; latencies that are not known are left out."""
-        latencies = {
-            "latency": self.observed_latency(),
-            **{f"latency{{outcome={name}}}": self.observed_latency(name) for name in OUTCOMES},
-        }
-        known = {name: latency for name, latency in latencies.items() if latency is not None}
-        return {**known, "goodput": self.goodput, "error_rate": self.error_rate}
+    def metrics(self, tag: str | None = None) -> dict[str, float | Latency | LatencyHistogram]:
+        """Return what SLOs can ask of these requests; latencies that are not known are left out."""
+        latencies = {outcome: self.observed_latency(outcome) for outcome in (None, *OUTCOMES)}
+        known = {f"latency{labels(tag, outcome)}": found for outcome, found in latencies.items() if found is not None}
+        return {**known, f"goodput{labels(tag)}": self.goodput, f"error_rate{labels(tag)}": self.error_rate}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadResult(Account):
+    """What a driver measured in the window, of all requests and of those of each tag.
+
+    ``backlog`` is the wait of requests that found no free connection. ``unknown`` maps what the driver cannot tell (a
+    metric such as ``latency``, a self-check such as ``pacer lag p99``) to the reason. Of a load that several generators
+    share, ``pacer_lag`` is that of the latest of them, and ``details`` tells of each. ``checks`` are those that the
+    generator alone can make. ``series`` has a row for each second of the window, as aefm-wrk has it, empty where nobody
+    counts so.
+    """
+
+    driver: str
+    version: str
+    window: Window
+    drain_s: float
+    tags: Mapping[str, Account] = field(default_factory=dict)
+    pacer_lag: LatencyHistogram | None = None
+    backlog: LatencyHistogram | None = None
+    backlog_quarters: tuple[float, ...] = ()
+    backlog_at_end: int | None = None
+    connections_asked: int | None = None
+    connections_reached: int | None = None
+    open_failures: int | None = None
+    threads_cpu: tuple[float, ...] = ()
+    clock_step_s: float | None = None
+    interrupted: bool = False
+    series: tuple[Mapping[str, Any], ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    checks: tuple[CheckResult, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether the backlog grew over the window: the system could not take the offered rate.
+
+        It must be worth speaking of (a hundredth of what was offered, or what the connections hold, was waiting
+        at the end) and still be growing (more in the last quarter than in the second).
+        """
+        if self.backlog_at_end is None or len(self.backlog_quarters) != 4:
+            return False
+        waiting = self.backlog_at_end > max(1, 0.01 * self.offered)
+        return waiting and self.backlog_quarters[3] > self.backlog_quarters[1]
+
+    def all_metrics(self) -> dict[str, float | Latency | LatencyHistogram]:
+        """Return what SLOs can ask of the load, of all requests and by tag."""
+        found = self.metrics()
+        for tag, account in self.tags.items():
+            found |= account.metrics(tag)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

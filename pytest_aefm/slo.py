@@ -19,6 +19,7 @@ __all__ = [
     "SLO",
     "holds",
     "is_known",
+    "labels",
     "parse",
     "with_defaults",
 ]
@@ -114,10 +115,8 @@ class SLO:
 
     @property
     def labels(self) -> str:
-        """Which requests it speaks of, as metrics are called: ``{tag=search,outcome=5xx}``, empty for all."""
-        given = {"tag": self.tag, "outcome": self.outcome}
-        said = ",".join(f"{key}={value}" for key, value in given.items() if value is not None)
-        return f"{{{said}}}" if said else ""
+        """Which requests it speaks of, as metrics are called."""
+        return labels(self.tag, self.outcome)
 
     @property
     def source(self) -> str:
@@ -258,6 +257,13 @@ def _limit(number: str, unit: str, kind: str, where: str, text: str) -> float:
             "a share such as 1% or 0.01" if kind == "share" else "a limit of at least 0",
         )
     return value
+
+
+def labels(tag: str | None = None, outcome: str | None = None) -> str:
+    """Return which requests are meant, as metrics are called: ``{tag=search,outcome=5xx}``, empty for all."""
+    given = {"tag": tag, "outcome": outcome}
+    said = ",".join(f"{key}={value}" for key, value in given.items() if value is not None)
+    return f"{{{said}}}" if said else ""
 
 
 def with_defaults(slos: tuple[SLO, ...]) -> tuple[SLO, ...]:

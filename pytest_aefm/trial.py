@@ -42,6 +42,7 @@ from pytest_aefm.judgement import (
 )
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.model import Case, Dose, Finding, LoadResult, LoadSpec, Trial, Verdict, Window
+from pytest_aefm.slo import labels
 from pytest_aefm.testbeds import Deployment, Testbed
 
 __all__ = ["Changes", "Events", "Smoked", "raise_for_verdict", "run_trial"]
@@ -313,7 +314,7 @@ def _judge(
     collectors: Sequence[Collector],
     confidence: float,
 ) -> Trial:
-    metrics: dict[str, float | Latency | LatencyHistogram] = load.metrics()
+    metrics: dict[str, float | Latency | LatencyHistogram] = load.all_metrics()
     unfit: dict[str, str] = {}
     for observations in seen.values():
         unfit |= observations.unfit
@@ -387,6 +388,10 @@ def _numbers(load: LoadResult, metrics: Mapping[str, float | Latency | LatencyHi
         numbers |= {f"p{q:g}": round(latency.percentile_ms(q), 3) for q in (50, 90, 95, 99, 99.9)}
         everything = latency.exact.merge(latency.at_least)
         numbers |= {"mean": round(everything.mean_us / 1e3, 3), "max": round(everything.max_us / 1e3, 3)}
+    for tag, account in load.tags.items():
+        of_tag = account.observed_latency()
+        if of_tag is not None and of_tag.count:
+            numbers |= {f"p{q:g}{labels(tag)}": round(of_tag.percentile_ms(q), 3) for q in (50, 95, 99)}
     numbers["achieved_rps"] = round(load.achieved / load.window.duration_s, 3)
     numbers["overloaded"] = load.overloaded
     for key, value in metrics.items():

@@ -30,6 +30,8 @@ _REQUIRED = {
     "rate": "requests per second, here or in test_cases.workload.range",
     "duration": "the measured part of a case, such as 30s",
 }
+_INSTEAD = {"duration": "schedule"}
+"""What does without a required key."""
 
 
 def load(path: Path | str, *, shown: str | None = None) -> Experiment:
@@ -78,7 +80,7 @@ class _Builder:
 
     def experiment(self) -> Experiment:
         for key, expected in _REQUIRED.items():
-            if (key,) not in self.settings:
+            if (key,) not in self.settings and (_INSTEAD.get(key, key),) not in self.settings:
                 raise self.home.error((key,), "the key is missing", expected)
         slos, metrics = self.value("slos", ()), self.part("metrics")
         return Experiment(
@@ -157,16 +159,24 @@ class _Builder:
         )
 
     def load(self) -> Load:
-        one = self.part("per_generator")
+        one, phases = self.part("per_generator"), self.value("schedule", ())
+        if phases and ("duration",) in self.settings:
+            raise self.settings[("schedule",)].error(
+                "duration says it too", hint="a schedule lasts as long as its phases"
+            )
         load = Load(
             script=self.value("script"),
-            duration_s=self.value("duration"),
+            duration_s=sum(phase[2] for phase in phases) or self.value("duration"),
             warmup_s=self.value("warmup", 5.0),
             timeout_s=self.value("timeout", 2.0),
             threads=self.value("threads", one.get("threads")),
             connections=self.value("connections"),
             per_rate=(one["connections"], one.get("rate")) if "connections" in one else None,
             mutates=self.value("mutates", False),
+            distribution=self.value("distribution", "fixed"),
+            phases=phases,
+            drain_s=self.value("drain"),
+            tags=self.part("tags"),
         )
         connections = load.connections_at(min(self.value("rate")))
         if ("threads",) in self.settings and self.value("threads") > connections:

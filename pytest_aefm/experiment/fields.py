@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -124,6 +125,18 @@ def _promql(value: Any, name: str, known: tuple[str, ...]) -> str:
     return value.strip()
 
 
+def _tags(value: Any) -> dict[str, str]:
+    """Read which requests a tag means: by path, or by method and path."""
+    if not isinstance(value, Mapping):
+        raise Wrong.expected("a mapping such as {search: 'GET /hotels*'}", value)
+    for name, rule in value.items():
+        if not isinstance(name, str) or not _TAG.fullmatch(name) or set(name) & set(",={}"):
+            raise Wrong.expected("a name of 1 to 64 printable characters but , = { }", name, (name,))
+        if not isinstance(rule, str) or not _TAG_RULE.fullmatch(rule):
+            raise Wrong.expected("a path such as '/hotels*', or 'GET /hotels*'", rule, (name,))
+    return dict(value)
+
+
 def _exclude(value: Any) -> Excluded:
     """Read cases to leave out: mappings of factors to one value or several."""
     if not isinstance(value, list | tuple):
@@ -156,6 +169,8 @@ def _pod_memory(value: Any) -> str | int:
     return value if isinstance(value, str) else int(value)
 
 
+_TAG = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?", re.ASCII)
+_TAG_RULE = re.compile(r"(?:[A-Z]+ )?[/*][!-~]*", re.ASCII)
 _NUMBER = {"type": "number", "exclusiveMinimum": 0}
 _SCALAR = {"type": ["string", "number", "boolean"]}
 _QUANTITY = {"anyOf": [{"type": "string"}, _NUMBER]}
@@ -187,6 +202,8 @@ Rounds = Annotated[
 ]
 RoundNumbers = Annotated[tuple[int, ...], _values(read.count, _WHOLE, alone=False)]
 Values = Annotated[tuple[Scalar, ...], _values(read.scalar, _SCALAR)]
+Tags = Annotated[dict[str, str], Reads(_tags, {"type": "object", "additionalProperties": _TEXT})]
+Schedule = Annotated[tuple[tuple[float, float, float], ...], Reads(read.schedule, _TEXT)]
 SLOs = Annotated[tuple[SLO, ...] | Literal["none"], Reads(_slos, {"anyOf": [_TEXTS, _TEXT]})]
 _QUERIES = {"type": "object", "additionalProperties": _TEXT}
 Metrics = Annotated[
@@ -197,4 +214,5 @@ Queries = Annotated[dict[str, str], Reads(_queries, {**_QUERIES, "propertyNames"
 Excluded = tuple[dict[str, tuple[Scalar, ...]], ...]
 Exclude = Annotated[Excluded, Reads(_exclude, {"type": "array", "items": {"type": "object", "minProperties": 1}})]
 Orders = Annotated[tuple[str, ...], Reads(_orders, {**_TEXTS, "minItems": 1})]
+Distribution = Literal["fixed", "exp", "norm", "zipf"]
 Order = Literal["listed", "blocks", "cost", "randomised"]

@@ -29,6 +29,7 @@ __all__ = [
     "positive_duration_s",
     "rate",
     "scalar",
+    "schedule",
     "size_bytes",
     "text",
     "throughput",
@@ -41,6 +42,7 @@ MAX_FACTOR_VALUES = 100_000
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*$", re.ASCII)
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PHASE = re.compile(r"^\s*(\d+(?:\.\d+)?)x(?:\.\.(\d+(?:\.\d+)?)x)?:([\w.]+)\s*$", re.ASCII)
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti|k|K|M|G|T|)B?\s*$", re.ASCII)
 _BYTES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
@@ -132,6 +134,20 @@ def duration_s(value: Any, zero: bool = True) -> float:
 def positive_duration_s(value: Any) -> float:
     """Return seconds, more than none."""
     return duration_s(value, zero=False)
+
+
+def schedule(value: Any) -> tuple[tuple[float, float, float], ...]:
+    """Return the phases of a schedule as ``(from, to, seconds)``, both in multiples of the rate."""
+    expected = "steps and ramps in multiples of the rate, such as '0.5x:10s, 1x..2x:60s'"
+    phases = []
+    for part in value.split(",") if isinstance(value, str) else ():
+        found = _PHASE.match(part)
+        if found is None:
+            raise Wrong.expected(expected, value)
+        phases.append((float(found[1]), float(found[2] or found[1]), duration_s(found[3], zero=False)))
+    if not phases or not all(0 < times <= 1000 for phase in phases for times in phase[:2]):
+        raise Wrong.expected(expected, value)
+    return tuple(phases)
 
 
 def size_bytes(value: Any) -> int:

@@ -16,6 +16,7 @@ from pytest_aefm.experiment.fields import (
     Bytes,
     Cores,
     Count,
+    Distribution,
     Duration,
     Exclude,
     Flag,
@@ -32,9 +33,11 @@ from pytest_aefm.experiment.fields import (
     Rates,
     RoundNumbers,
     Rounds,
+    Schedule,
     Script,
     Share,
     SLOs,
+    Tags,
     Text,
     Throughput,
     Values,
@@ -188,6 +191,14 @@ class Options(Strict):
     """Connections in total; by default max(8, rate x 0.5 s)."""
     threads: PositiveCount | None = None
     """Threads of the generator, 1 by default."""
+    distribution: Distribution = "fixed"
+    """How requests follow one another at that rate: evenly, as a Poisson process (exp), norm or zipf."""
+    schedule: Schedule = ()
+    """Steps and ramps instead of a duration at one rate, in multiples of it: 0.5x:10s, 1x..2x:60s."""
+    drain: Duration | None = None
+    """How long what is in flight at the end is waited for; by default the timeout."""
+    tags: Tags = {}
+    """Requests to be judged apart, by name: {search: 'GET /hotels*'}; a script may name its requests itself."""
     seed: Count | None = None
     """Seed of orders and requests; by default the run's."""
     order: Order = "blocks"

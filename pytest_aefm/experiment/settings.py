@@ -24,7 +24,16 @@ __all__ = ["Key", "Setting", "Settings", "contradiction", "merge_markers", "sett
 Key = tuple[str, ...]
 """``("rate",)``, ``("factors", "payload")``, ``("interference", "cpu", "cpu_size")``."""
 
-MERGED = {"factors": 1, "interference": 2, "metrics": 1, "queries": 1, "replicas": 1, "pod_spec": 1, "file_paths": 1}
+MERGED = {
+    "factors": 1,
+    "interference": 2,
+    "metrics": 1,
+    "queries": 1,
+    "replicas": 1,
+    "tags": 1,
+    "pod_spec": 1,
+    "file_paths": 1,
+}
 """Mappings that are merged key by key, and how deep; everything else is replaced as a whole."""
 
 

@@ -47,7 +47,7 @@ class Load:
     """What all load runs of the experiment have in common.
 
     ``connections`` is the total, where one was given. ``per_rate`` is AEFM's (connections, rate) of one
-    generator, of which it had as many as the rate needed.
+    generator, of which it had as many as the rate needed. ``phases`` are a schedule's, in multiples of the rate.
     """
 
     script: str
@@ -58,6 +58,15 @@ class Load:
     connections: int | None = None
     per_rate: tuple[int, float | None] | None = None
     mutates: bool = False
+    distribution: str = "fixed"
+    phases: tuple[tuple[float, float, float], ...] = ()
+    drain_s: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def requests_s(self) -> float:
+        """Seconds in which the rate itself would send as many requests as a window has."""
+        return sum((first + last) / 2 * seconds for first, last, seconds in self.phases) or self.duration_s
 
     def connections_at(self, rate_rps: float) -> int:
         """Return the total number of connections: 0.5 s of requests, at least 8, where nothing was said."""
@@ -68,8 +77,8 @@ class Load:
             return connections * (math.ceil(rate_rps / rate - 1e-9) if rate else 1)
         return max(8, math.ceil(rate_rps * 0.5))
 
-    def at(self, rate_rps: float, seed: int) -> LoadSpec:
-        """Return the load run at a rate."""
+    def at(self, rate_rps: float, seed: int, limits_ms: tuple[float, ...] = ()) -> LoadSpec:
+        """Return the load run at a rate, which shall tell of these limits."""
         connections = self.connections_at(rate_rps)
         return LoadSpec(
             script=self.script,
@@ -81,6 +90,11 @@ class Load:
             connections=connections,
             seed=seed,
             mutates=self.mutates,
+            distribution=self.distribution,
+            schedule=tuple((first * rate_rps, last * rate_rps, seconds) for first, last, seconds in self.phases),
+            drain_s=self.drain_s,
+            tags=self.tags,
+            limits_ms=limits_ms,
         )
 
 
@@ -149,9 +163,11 @@ class Experiment:
         ids = [spell_point(self.app.name, point, self.factors) for point in points]
         self._refuse_ids(ids, points)
         specs: dict[tuple[tuple[str, int], ...], tuple[InterferenceSpec, ...]] = {}
+        limits_ms = tuple(dict.fromkeys(one.limit for one in self.slos if one.over_successes and one.tag is None))
         cases = []
         for position, (name, point) in enumerate(zip(ids, points, strict=True)):
-            load = self.load.at(float(point["rate"]), derived_seed(seed, self.name, point.get("round", 1)))
+            load_seed = derived_seed(seed, self.name, point.get("round", 1))
+            load = self.load.at(float(point["rate"]), load_seed, limits_ms)
             disturbances = self.interference_specs(point)
             disturbances = specs.setdefault(tuple((spec.kind, spec.count) for spec in disturbances), disturbances)
             cases.append(self._case(name, disturbances, load, point, position, seed))
@@ -196,7 +212,7 @@ class Experiment:
 
     def _refuse_undecidable(self, confidence: float, rate: float) -> None:
         """Refuse an SLO over successes that needs more requests than the slowest case sends."""
-        duration = self.load.duration_s
+        duration = self.load.requests_s
         needs = [
             (requests_needed(one.percentile, confidence), number)
             for number, one in enumerate(self.slos)

@@ -17,7 +17,7 @@ from pytest_aefm.errors import LoadError, ScriptError
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.load import LoadRun
 from pytest_aefm.load.program import LEAD_S, ProgramRun, exit_error, run_dry
-from pytest_aefm.model import LoadResult, LoadSpec, Window
+from pytest_aefm.model import Account, CheckResult, LoadResult, LoadSpec, Window
 from pytest_aefm.supervisor import Supervisor, SupervisorError
 
 __all__ = ["MEASURED", "AefmWrk", "command_line", "failure", "read_result"]
@@ -26,6 +26,9 @@ MEASURED = (0, 5)
 """Exit statuses of a run that took place: with 5 a self-check failed, which is judged from its figures."""
 
 _SCHEMA = 2
+_OWN_CHECKS = ("arrivals", "trend")
+"""Self-checks of the generator that nobody else can make; of the others its figures tell."""
+
 _SCRIPT_ERROR = re.compile(r"(?P<where>[^\s:]+\.lua:\d+): (?P<what>.+)")
 
 
@@ -51,19 +54,32 @@ def command_line(
         str(program),
         *("-t", str(load.threads)),
         *("-c", str(load.connections)),
-        *("-R", f"{load.rate_rps:.10g}"),
-        *("-d", f"{load.duration_s:.10g}s"),
+        *_arrivals(load),
         *("--warmup", f"{load.warmup_s:.10g}s"),
         *("--timeout", f"{load.timeout_s:.10g}s"),
         *("--seed", str(load.seed)),
         *("--busy-poll", f"{spin_s * 1e6:.0f}us"),
         *(["--keep-awake"] if own_cores else []),
         *("--start-at", str(start_mono_ns)),
+        *(["--drain", f"{load.drain_s:.10g}s"] if load.drain_s is not None else []),
+        *(["--limits", ",".join(f"{limit:.10g}ms" for limit in load.limits_ms)] if load.limits_ms else []),
+        *(part for name, rule in load.tags.items() for part in ("--tag-path", f"{name}={rule}")),
         *("-s", str(script)),
         *("--json", str(result)),
         *(["-H", f"Host: {host}"] if host else []),
         url,
     ]
+
+
+def _arrivals(load: LoadSpec) -> list[str]:
+    """Return the options that say when requests are due."""
+    phases = (
+        f"{first:.10g}{f'..{last:.10g}' if last != first else ''}:{seconds:.10g}s"
+        for first, last, seconds in load.schedule
+    )
+    rate = ["--schedule", ",".join(phases)] if load.schedule else ["-R", f"{load.rate_rps:.10g}"]
+    lasting = [] if load.schedule else ["-d", f"{load.duration_s:.10g}s"]
+    return [*rate, *lasting, "-D", load.distribution]
 
 
 def read_result(document: Mapping[str, Any]) -> LoadResult:
@@ -81,12 +97,9 @@ def read_result(document: Mapping[str, Any]) -> LoadResult:
             version=document["version"],
             window=Window(window["start_wall_ns"] / 1e9, window["start_mono_ns"] / 1e9, window["duration_ns"] / 1e9),
             drain_s=document["drain_ns"] / 1e9,
-            offered=document["offered"],
-            sent=document["sent"],
-            attempted=document["attempted"],
-            achieved=document["achieved"],
-            outcomes=dict(document["outcomes"]),
-            latency={name: _histogram(value) for name, value in document["latency"].items()},
+            **_account(document),
+            n_eff={limit["limit_us"]: limit["n_eff"] for limit in document["limits"]},
+            tags={name: Account(**_account(tag)) for name, tag in document["tags"].items()},
             pacer_lag=_histogram(document["pacer_lag"]),
             backlog=_histogram(backlog),
             backlog_quarters=tuple(backlog["quarters"]),
@@ -98,9 +111,24 @@ def read_result(document: Mapping[str, Any]) -> LoadResult:
             clock_step_s=document["clock_step_ns"] / 1e9,
             interrupted=document["interrupted"],
             series=tuple((document.get("series") or {}).get("seconds", ())),
+            checks=tuple(_check(check) for check in document["self_check"]["checks"] if check["name"] in _OWN_CHECKS),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LoadError("aefm-wrk", f"unreadable result: {error!r}", f"schema {_SCHEMA}") from error
+
+
+def _account(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an Account, of all requests or of a tag's."""
+    return {
+        **{name: document[name] for name in ("offered", "sent", "attempted", "achieved")},
+        "outcomes": dict(document["outcomes"]),
+        "latency": {name: _histogram(value) for name, value in document["latency"].items()},
+    }
+
+
+def _check(check: Mapping[str, Any]) -> CheckResult:
+    fields = ("name", "ok", "unit", "message", "warning")
+    return CheckResult(observed=check["value"], limit=check["limit"], **{name: check[name] for name in fields})
 
 
 def _histogram(value: Mapping[str, Any]) -> LatencyHistogram:

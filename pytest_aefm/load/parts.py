@@ -6,6 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 
+from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.model import LoadSpec
 
 __all__ = ["Part", "divide"]
@@ -30,8 +31,19 @@ def divide(load: LoadSpec, generators: int) -> tuple[Part, ...]:
 
     Arrivals interleave: generator i of n sends the requests i, i + n, i + 2n, ... of the whole. So it starts i
     intervals of the whole later, and warms up by as much less: all windows begin and end together. Where the warm-up
-    is shorter than that, the window of the late one begins with its first request.
+    is shorter than that, the window of the late one begins with its first request. Poisson processes add up to one.
+
+    Raises:
+        ConfigurationError: such a load has no parts that add up to it.
     """
+    if generators > 1 and (load.schedule or load.distribution not in ("fixed", "exp")):
+        what = "a schedule" if load.schedule else f"the distribution {load.distribution!r}"
+        raise ConfigurationError(
+            f"load from {generators} pods",
+            f"{what} cannot be divided",
+            "fixed or exp arrivals at one rate",
+            "use one pod",
+        )
     whole_s = load.warmup_s + load.duration_s
     count = max(1, min(generators, load.connections, math.floor(load.rate_rps * whole_s)))
     return tuple(_part(load, index, count) for index in range(count)) if count > 1 else (Part(0, 0.0, load),)

@@ -30,6 +30,30 @@ def test_keyword_arguments_alone_make_an_experiment() -> None:
     assert (60, 0.5, 16) == (found.load.duration_s, found.load.warmup_s, found.load.connections)
 
 
+def test_a_schedule_is_in_multiples_of_each_rate() -> None:
+    """A shape serves every rate: it lasts as long as its phases, and what it sends decides SLOs."""
+    options = {key: value for key, value in ALONE.items() if key != "duration"}
+    found = marked(**options, schedule="0.5x:10s, 1x..2x:1m", distribution="exp", slos=["p95 < 1s"])
+    slow, fast = sorted((case.load for case in found.cases()), key=lambda load: load.rate_rps)
+    assert [((50, 50, 10), (100, 200, 60)), ((100, 100, 10), (200, 400, 60))] == [
+        slow.schedule,
+        fast.schedule,
+    ]
+    assert (70, 95, "exp", (1000,)) == (
+        slow.duration_s,
+        found.load.requests_s,
+        slow.distribution,
+        slow.limits_ms,
+    )
+
+
+def test_tags_are_merged_by_name(tmp_path: Path) -> None:
+    """A marker adds tags to those of the file."""
+    (tmp_path / "hotel.yaml").write_text("app: hotel\nrate: 20\nduration: 60\nscript: a.lua\ntags: {one: /1}\n")
+    found = marked(tmp_path / "hotel.yaml", tags={"two": "GET /2*"})
+    assert {"one": "/1", "two": "GET /2*"} == found.cases()[0].load.tags
+
+
 def test_keyword_arguments_override_the_file() -> None:
     """What the marker says wins, key by key; the rest stays as the file has it."""
     found = marked(DATA / "hotel.yaml", rate=[5], exclude=[], interference={"cpu": {"cpu_size": 1}})

@@ -119,6 +119,14 @@ def refusal(folder: Path, text: str) -> str:
          "line 7; keep one of them"),
         ("rounds: 2", "connections: 9\ntest_cases: {workload: {configs: {connections: 1}}}",
          "7: connections: test_cases.workload.configs.connections says it too, in line 8; keep one of them"),
+        ("rounds: 2", "distribution: poisson", "7: distribution: expected 'fixed', 'exp', 'norm' or 'zipf', "
+         "got 'poisson'"),
+        ("rounds: 2", "schedule: 1x:5s", "7: schedule: duration says it too; a schedule lasts as long as its phases"),
+        ("rounds: 2", "schedule: 100:10s", "7: schedule: expected steps and ramps in multiples of the rate, such as "
+         "'0.5x:10s, 1x..2x:60s', got '100:10s'"),
+        ("rounds: 2", "tags: {a=b: /x}", "7: tags['a=b']: expected a name of 1 to 64 printable characters"),
+        ("rounds: 2", "tags: {search: hotels}", "7: tags.search: expected a path such as '/hotels*', or 'GET "
+         "/hotels*'"),
         ("app: hotel", "app: [hotel]", "1: app: expected a text, got ['hotel']"),
         ("app: hotel", "app: '!'", "1: app: '!' cannot be part of an id"),
         ("app: hotel", "2: x", "1: [2]: unknown key; expected one of name, app"),

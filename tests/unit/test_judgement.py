@@ -161,7 +161,7 @@ def test_message_has_metric_observed_and_limit() -> None:
     """A finding's sentence can stand alone, and says overloaded where the backlog grew."""
     result = judge_slos([parse("p95 < 5ms")], load().metrics(), 0.95)
     (found,) = findings_of((), result, {}, overloaded=True)
-    assert found.message.startswith("p95 10 ms, limit < 5 ms (200 of 200 above the limit)")
+    assert found.message.startswith("p95 10 ms, limit < 5 ms (200 of 200 above the limit, independence assumed)")
     assert "overloaded" in found.message
 
 

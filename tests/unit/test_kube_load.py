@@ -17,7 +17,7 @@ from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.judgement import load_checks
 from pytest_aefm.load.lines import clock_line, failed_line, read_log, result_lines, start_line
 from pytest_aefm.load.parts import Part, divide
-from pytest_aefm.model import LoadResult, LoadSpec, Window
+from pytest_aefm.model import Account, CheckResult, LoadResult, LoadSpec, Window
 from pytest_aefm.testbeds.kubernetes.load_clock import Clock, Look, compare
 from pytest_aefm.testbeds.kubernetes.load_merge import PodResult, merge
 from pytest_aefm.testbeds.kubernetes.load_pods import LoadPods
@@ -183,6 +183,40 @@ def test_merged_histogram_is_that_of_all_requests() -> None:
     assert Window(5000.0, 1102.0, 10.0) == both.window
     assert ["worker-2", "worker-2"] == [pod["node"] for pod in both.details["pods"]]
     assert all(check.ok for check in load_checks(both))
+
+
+def test_what_each_pod_found_correlated_counts_for_all() -> None:
+    """Pods that found their requests worth all of them leave all; the worst one's correlation lasts p times as long."""
+    latency = {"success": LatencyHistogram.of([1000.0] * 100)}
+    alone = result(latency=latency, outcomes={"success": 100}, n_eff={2000: 100.0})
+    assert 200 == merged(alone, alone).n_eff[2000]
+    half = result(latency=latency, outcomes={"success": 100}, n_eff={2000: 50.0})
+    assert 200 / 3 == pytest.approx(merged(alone, half).n_eff[2000])
+
+
+def test_tags_and_own_checks_of_pods_are_merged() -> None:
+    """A tag's requests are those of all pods; a warning of one pod is one of the load."""
+    search = Account(
+        offered=5,
+        sent=5,
+        attempted=5,
+        achieved=5,
+        outcomes={"success": 5},
+        latency={"success": LatencyHistogram.of([9.0])},
+    )
+    odd = CheckResult("trend", False, 0.5, 0.33, "delta", "requests became slower", warning=True)
+    both = merged(result(tags={"search": search}, checks=(odd,)), result(tags={"search": search, "login": search}))
+    assert {"search": 10, "login": 5} == {name: tag.offered for name, tag in both.tags.items()}
+    assert 2 == both.tags["search"].latency["success"].count
+    assert odd in both.checks
+
+
+@pytest.mark.parametrize("change", [{"schedule": ((50.0, 100.0, 10.0),)}, {"distribution": "zipf"}])
+def test_loads_that_do_not_add_up_are_refused(change: dict[str, Any]) -> None:
+    """Parts of a schedule, or of gaps that are no Poisson process, would be another load."""
+    with pytest.raises(ConfigurationError, match=r"load from 3 pods: .*cannot be divided"):
+        divide(replace(LOAD, **change), 3)
+    assert 1 == len(divide(replace(LOAD, **change), 1))
 
 
 def failed_checks(load: LoadResult) -> set[str]:

@@ -47,7 +47,18 @@ def made(name: str, *rows: Any) -> dict[str, Any]:
 
 def load() -> LoadResult:
     """Return a load of 100 answered requests in ten seconds."""
-    return LoadResult("aefm-wrk", "1", WINDOW, 0.0, 100, 100, 100, 100, {"success": 100}, {})
+    return LoadResult(
+        driver="aefm-wrk",
+        version="1",
+        window=WINDOW,
+        drain_s=0.0,
+        offered=100,
+        sent=100,
+        attempted=100,
+        achieved=100,
+        outcomes={"success": 100},
+        latency={},
+    )
 
 
 def test_throughput_is_what_was_answered() -> None:

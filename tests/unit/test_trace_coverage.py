@@ -31,7 +31,18 @@ def judged(traces: int, sent: int | None, least: float) -> Trial:
     slos = (parse("self_time(rate, p95) < 20ms"), parse("trace_coverage >= 50%"))
     app = AppSpec("hotel")
     case = Case("x", "x", "local", app, (), load, {}, slos, min_trace_coverage=least)
-    result = LoadResult("aefm-wrk", "1", WINDOW, 0.0, 100, sent, sent, 100, {"success": 100}, {})
+    result = LoadResult(
+        driver="aefm-wrk",
+        version="1",
+        window=WINDOW,
+        drain_s=0.0,
+        offered=100,
+        sent=sent,
+        attempted=sent,
+        achieved=100,
+        outcomes={"success": 100},
+        latency={},
+    )
     seen = {"testbed": Observations(), "traces": observed(traces)}
     return _judge(Trial(case, Verdict.BROKEN), result, seen, {}, (), 0.0)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.load.parts import Part
-from pytest_aefm.model import CheckResult, LoadResult, Window
+from pytest_aefm.model import Account, CheckResult, LoadResult, Window
 from pytest_aefm.testbeds.kubernetes.load_clock import Clock
 
 __all__ = ["PodResult", "merge"]
@@ -56,12 +56,12 @@ def merge(pods: Sequence[PodResult], planned: Window, start_ns: int, clock: Cloc
         version=", ".join(sorted({result.version for result in results})),
         window=window,
         drain_s=max(result.drain_s for result in results),
-        offered=sum(result.offered for result in results),
-        sent=_total(result.sent for result in results),
-        attempted=_total(result.attempted for result in results),
-        achieved=sum(result.achieved for result in results),
-        outcomes=_sums(result.outcomes for result in results),
-        latency=_histograms(result.latency for result in results),
+        **_together(results),
+        n_eff={limit: _effective(results, limit) for limit in results[0].n_eff},
+        tags={
+            name: Account(**_together([result.tags[name] for result in results if name in result.tags]))
+            for name in dict.fromkeys(name for result in results for name in result.tags)
+        },
         pacer_lag=max(lags, key=lambda lag: lag.percentile_us(99)) if lags else None,
         backlog=reduce(
             LatencyHistogram.merge, (one.backlog for one in results if one.backlog is not None), LatencyHistogram()
@@ -77,13 +77,45 @@ def merge(pods: Sequence[PodResult], planned: Window, start_ns: int, clock: Cloc
         clock_step_s=max((one.clock_step_s for one in results if one.clock_step_s is not None), key=abs, default=None),
         interrupted=any(result.interrupted for result in results),
         unknown={name: reason for result in results for name, reason in result.unknown.items()},
-        checks=_checks(skew_s, clock, planned, len(pods), asked),
+        checks=(*_checks(skew_s, clock, planned, len(pods), asked), *_worst(results)),
         details={
             "pods": [_figures(pod, late_s) for pod, late_s in zip(pods, late, strict=True)],
             "start_skew_ms": round(skew_s * 1e3, 3),
             "clock_uncertainty_ms": round(clock.uncertainty_s * 1e3, 3) if math.isfinite(clock.uncertainty_s) else None,
         },
     )
+
+
+def _together(accounts: Sequence[Account]) -> dict[str, Any]:
+    """Return the fields of an Account of all requests."""
+    return {
+        "offered": sum(one.offered for one in accounts),
+        "sent": _total(one.sent for one in accounts),
+        "attempted": _total(one.attempted for one in accounts),
+        "achieved": sum(one.achieved for one in accounts),
+        "outcomes": _sums(one.outcomes for one in accounts),
+        "latency": _histograms(one.latency for one in accounts),
+    }
+
+
+def _effective(results: Sequence[LoadResult], limit_us: int) -> float:
+    """Return the effective sample size of all generators' requests, from each one's own.
+
+    A generator of p sends every p-th request. What it finds correlated, ``n / n_eff - 1 = 2 * sum(rho)`` over its own
+    lags, is about p times as much over those of the whole: requests between its own resemble one another no less.
+    """
+    seen = [found for result in results if (found := result.observed_latency()) is not None and found.count]
+    excess = max((found.count / found.n_eff[limit_us] - 1 for found in seen), default=0.0)
+    return sum(found.count for found in seen) / (1 + len(results) * max(0.0, excess))
+
+
+def _worst(results: Sequence[LoadResult]) -> list[CheckResult]:
+    """Return of each generator's own checks one that did not hold, or any."""
+    worst: dict[str, CheckResult] = {}
+    for check in (check for result in results for check in result.checks):
+        if check.name not in worst or (worst[check.name].ok and not check.ok):
+            worst[check.name] = check
+    return list(worst.values())
 
 
 def _total(values: Iterable[int | None]) -> int | None:
