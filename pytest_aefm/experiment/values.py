@@ -163,7 +163,7 @@ class Experiment:
         ids = [spell_point(self.app.name, point, self.factors) for point in points]
         self._refuse_ids(ids, points)
         specs: dict[tuple[tuple[str, int], ...], tuple[InterferenceSpec, ...]] = {}
-        limits_ms = tuple(dict.fromkeys(one.limit for one in self.slos if one.over_successes and one.tag is None))
+        limits_ms = tuple(dict.fromkeys(one.limit for one in self.slos if one.over_successes))
         cases = []
         for position, (name, point) in enumerate(zip(ids, points, strict=True)):
             load_seed = derived_seed(seed, self.name, point.get("round", 1))

@@ -98,7 +98,6 @@ def read_result(document: Mapping[str, Any]) -> LoadResult:
             window=Window(window["start_wall_ns"] / 1e9, window["start_mono_ns"] / 1e9, window["duration_ns"] / 1e9),
             drain_s=document["drain_ns"] / 1e9,
             **_account(document),
-            n_eff={limit["limit_us"]: limit["n_eff"] for limit in document["limits"]},
             tags={name: Account(**_account(tag)) for name, tag in document["tags"].items()},
             pacer_lag=_histogram(document["pacer_lag"]),
             backlog=_histogram(backlog),
@@ -123,6 +122,7 @@ def _account(document: Mapping[str, Any]) -> dict[str, Any]:
         **{name: document[name] for name in ("offered", "sent", "attempted", "achieved")},
         "outcomes": dict(document["outcomes"]),
         "latency": {name: _histogram(value) for name, value in document["latency"].items()},
+        "n_eff": {limit["limit_us"]: limit["n_eff"] for limit in document["limits"]},
     }
 
 
