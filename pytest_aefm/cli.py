@@ -50,10 +50,16 @@ def command_parser() -> argparse.ArgumentParser:
     clean.add_argument("--run", metavar="ID", help="run whose objects are removed (default: all that do not live)")
     clean.add_argument("--namespace", metavar="NAME", help="only what is in this namespace (default: all of it)")
     clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    mesh = commands.add_parser("mesh", help="look at a topology file")
+    mesh = commands.add_parser("mesh", help="look at a topology file, or serve it")
     mesh_commands = mesh.add_subparsers(dest="mesh_command", required=True, metavar="COMMAND")
     check = mesh_commands.add_parser("check", help="check it, print who calls whom and how much each service carries")
     check.add_argument("file", type=Path, metavar="FILE", help="topology file")
+    run = mesh_commands.add_parser("run", help="serve it on this machine until Ctrl-C")
+    run.add_argument("file", type=Path, metavar="FILE", help="topology file")
+    run.add_argument("--port", type=int, default=0, metavar="PORT", help="port of its entry (default: a free one)")
+    run.add_argument(
+        "--otlp", metavar="URL", help="where traces go: http://127.0.0.1:4318/v1/traces (default: nowhere)"
+    )
     _add_interfere(commands.add_parser("interfere", help="disturb nodes of a Kubernetes cluster for a while, by hand"))
     return parser
 
@@ -99,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif chosen.command == "interfere":
             return _interfere(chosen)
         elif chosen.command == "mesh":
-            _mesh_check(chosen.file)
+            _mesh(chosen)
         elif chosen.command == "traces":
             _traces(chosen)
         else:
@@ -151,11 +157,18 @@ def _doctor(chosen: argparse.Namespace) -> int:
     return int("bad" in states)
 
 
-def _mesh_check(file: Path) -> None:
-    from pytest_aefm.mesh.summary import summary
+def _mesh(chosen: argparse.Namespace) -> None:
     from pytest_aefm.mesh.topology import load_topology
 
-    for line in summary(load_topology(file)):
+    topology = load_topology(chosen.file)
+    if chosen.mesh_command == "run":
+        from pytest_aefm.testbeds.local_serving import serve
+
+        serve(topology, Path.cwd() / ".aefm", port=chosen.port, otlp_endpoint=chosen.otlp, tell=_say)
+        return
+    from pytest_aefm.mesh.summary import summary
+
+    for line in summary(topology):
         print(line)
 
 
@@ -163,6 +176,10 @@ def _traces(chosen: argparse.Namespace) -> None:
     from pytest_aefm.traces_command import show_traces
 
     show_traces(chosen.files, chosen.form)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _rbac(namespace: str | None) -> None:
@@ -213,7 +230,7 @@ def _interfere(chosen: argparse.Namespace) -> int:
     )
     nodes = [name.strip() for name in chosen.nodes.split(",") if name.strip()]
     seconds = _option(positive_duration_s, "--for", chosen.duration)
-    doses = interfere(options, specs, nodes, seconds, lambda text: print(text, flush=True))
+    doses = interfere(options, specs, nodes, seconds, _say)
     for dose in doses:
         print(f"{'ok  ' if dose.ok else 'bad '}  {dose.message}")
     return int(not all(dose.ok for dose in doses))
@@ -236,6 +253,7 @@ def _manifests(chosen: argparse.Namespace) -> None:
     """Print the manifests of an experiment as they would be applied."""
     from pytest_aefm.experiment import load
     from pytest_aefm.mesh.calibrate import calibrate
+    from pytest_aefm.mesh.program import find_mesh
     from pytest_aefm.testbeds.kubernetes.application import (
         default_namespace,
         find_manifests,
@@ -253,7 +271,7 @@ def _manifests(chosen: argparse.Namespace) -> None:
         image = chosen.image or app.image
         if image is None:
             raise experiment.error("app", "the image of its services is not known", None, "name it with --image")
-        rate = calibrate(Path.cwd() / ".aefm").iterations_per_us
+        rate = calibrate(find_mesh(), Path.cwd() / ".aefm").iterations_per_us
         mesh = MeshOptions(image, rate, otlp_endpoint=chosen.otlp, node_port=app.port)
     namespace = chosen.namespace or app.namespace or default_namespace(app.name, chosen.run)
     nodes = [(node.name, node.roles) for node in experiment.cluster.nodes]

@@ -75,8 +75,13 @@ def _driver() -> Iterator[Diagnosis]:
 
 def _tools() -> Iterator[Diagnosis]:
     from pytest_aefm.interference import find_iperf3, find_stress_ng
+    from pytest_aefm.mesh.program import find_mesh
     from pytest_aefm.testbeds.local_prometheus import find_prometheus
 
+    try:
+        yield Diagnosis("aefm-mesh", "ok", str(find_mesh().path))
+    except AefmError as error:
+        yield Diagnosis("aefm-mesh", "bad", f"{error.what}: no application runs on this machine", error.hint or "")
     for name, find, what in (
         ("stress-ng", find_stress_ng, "interference"),
         ("iperf3", find_iperf3, "network interference"),

@@ -95,7 +95,9 @@ class AppSpec:
 class InterferenceSpec:
     """A disturbance: ``count`` stressors per node, each of ``cpu_size`` cores and ``mem_size`` bytes.
 
-    ``throughput`` is that of one network stream; with ``dram`` a memory bandwidth's arrays outgrow every cache.
+    ``throughput`` is that of one network stream; with ``dram`` a memory bandwidth's arrays outgrow every cache. A fault
+    is of a ``service``, whose requests take ``count`` times ``delay_ms`` longer, or fail at ``count`` times
+    ``fail_rate``.
     """
 
     kind: str
@@ -104,6 +106,9 @@ class InterferenceSpec:
     mem_size: int = 200 * 2**20
     throughput: str | None = None
     dram: bool = False
+    service: str = ""
+    delay_ms: float = 0.0
+    fail_rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,11 @@ def trial_entry(trial: Trial, *, nodeid: str, worker: str | None = None) -> dict
             {"kind": spec.kind, "count": spec.count, "cpu_size": spec.cpu_size, "mem_size": spec.mem_size}
             | ({"throughput": spec.throughput} if spec.throughput else {})
             | ({"dram": True} if spec.dram else {})
+            | (
+                {"service": spec.service, "delay_ms": spec.delay_ms, "fail_rate": spec.fail_rate}
+                if spec.service
+                else {}
+            )
             for spec in case.interference
         ],
         "doses": trial.doses,

@@ -196,6 +196,7 @@ PodMemory = Annotated[str | int, Reads(_pod_memory, _QUANTITY)]
 Throughput = Annotated[str, Reads(read.throughput, {"type": ["string", "integer"]})]
 Rate = Annotated[float, Reads(read.rate, _NUMBER)]
 Rates = Annotated[tuple[float, ...], _values(read.rate, _NUMBER)]
+Milliseconds = Annotated[float, Reads(read.milliseconds, _NUMBER)]
 Levels = Annotated[tuple[int, ...], _values(read.level, _WHOLE)]
 Rounds = Annotated[
     tuple[int, ...], Reads(_rounds, {"anyOf": [_POSITIVE, *_values(read.count, _WHOLE).schema["anyOf"]]})

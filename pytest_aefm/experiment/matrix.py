@@ -27,7 +27,7 @@ __all__ = [
     "stem",
 ]
 
-KINDS = ("cpu", "mem_capacity", "mem_bandwidth", "network")
+KINDS = ("cpu", "mem_capacity", "mem_bandwidth", "network", "fault")
 """Kinds of interference, in the order of ids."""
 
 Point = dict[str, Scalar]

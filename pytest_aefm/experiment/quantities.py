@@ -23,6 +23,7 @@ __all__ = [
     "expand",
     "flag",
     "level",
+    "milliseconds",
     "number",
     "port",
     "positive_count",
@@ -30,6 +31,7 @@ __all__ = [
     "rate",
     "scalar",
     "schedule",
+    "share",
     "size_bytes",
     "text",
     "throughput",
@@ -94,6 +96,14 @@ def _whole(value: Any, expected: str, least: int, most: float = math.inf) -> int
 def level(value: Any) -> int:
     """Return a level of interference: how many stressors per node, 0 for none."""
     return _whole(value, f"a whole number from 0 to {MAX_LEVEL}", 0, MAX_LEVEL)
+
+
+def milliseconds(value: Any) -> float:
+    """Return a positive number of milliseconds."""
+    found = number(value, "a positive number of milliseconds")
+    if not 0 < found <= 1e3 * MAX_SECONDS:
+        raise Wrong.expected("a positive number of milliseconds", value)
+    return float(found)
 
 
 def count(value: Any) -> int:

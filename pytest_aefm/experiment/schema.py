@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, model_validator
 
 from pytest_aefm.errors import did_you_mean
 from pytest_aefm.experiment.fields import (
@@ -22,6 +22,7 @@ from pytest_aefm.experiment.fields import (
     Flag,
     Levels,
     Metrics,
+    Milliseconds,
     Order,
     Orders,
     PodMemory,
@@ -101,6 +102,27 @@ class BandwidthConfig(InterferenceConfig):
     """Whether its arrays outgrow the last-level cache; by default they take 50 MB."""
 
 
+class FaultConfig(Strict):
+    """What a fault of level 1 does to a service; a higher level does as many times as much."""
+
+    service: Text
+    """The service of the topology."""
+    delay_ms: Milliseconds | None = None
+    """How much longer each of its requests takes: 30."""
+    fail_rate: Share | None = None
+    """Share of its requests that are answered 503: 0.01."""
+
+
+def _form_of_fault(value: Any) -> str:
+    """Tell a fault itself from its levels, which may be a range: a mapping as well."""
+    return "[fault]" if isinstance(value, Mapping) and not value.keys() & {"min", "max", "step"} else "[levels]"
+
+
+Faults = Annotated[
+    Annotated[FaultConfig, Tag("[fault]")] | Annotated[Levels, Tag("[levels]")], Discriminator(_form_of_fault)
+]
+
+
 class Interference(Strict):
     """The size of the stressors of each kind."""
 
@@ -112,6 +134,8 @@ class Interference(Strict):
     """Stressors of the memory's bandwidth."""
     network: InterferenceConfig | None = None
     """Streams between nodes."""
+    fault: FaultConfig | None = None
+    """A fault of a service."""
 
 
 class PodSpec(Strict):
@@ -177,6 +201,8 @@ class Options(Strict):
     """Levels of memory interference by bandwidth."""
     network: Levels | None = None
     """Levels of network interference."""
+    fault: Faults | None = None
+    """Levels of a fault of a service; or the fault itself, `{service: rate, delay_ms: 30}`, at level 1."""
     interference: Interference | None = None
     """The size of the stressors of each kind."""
     factors: dict[Text, Values] = {}

@@ -142,7 +142,9 @@ def _translated(error: ValidationError, origin: Origin) -> ConfigurationError:
     problems = []
     for found in error.errors(include_url=False):
         context = found.get("ctx", {})
-        steps: Steps = tuple(step for step in found["loc"] if step != "[key]") + tuple(context.get("at", ()))
+        steps: Steps = tuple(step for step in found["loc"] if not str(step).startswith("[")) + tuple(
+            context.get("at", ())
+        )
         problems.append((origin.line(steps), steps, *_sentence(found, context)))
     problems.sort(key=operator.itemgetter(0))
     _, steps, what, hint = problems[0]
@@ -173,6 +175,11 @@ def _sentence(found: Any, context: Mapping[str, Any]) -> tuple[str, str | None]:
 def _top_level(model: BaseModel, origin: Origin) -> Settings:
     settings: Settings = {}
     for name, written in _given(model):
+        if name == "fault" and not isinstance(written, tuple):  # the fault itself stands for its level 1
+            settings["fault",] = Setting((1,), origin, (name,))
+            for part, value in _given(written):
+                settings["interference", name, part] = Setting(value, origin, (name, part))
+            continue
         for key, value in _leaves((name,), written, MERGED.get(name, 0)):
             settings[key] = Setting(value, origin, key)
     settings.pop(("test_cases",), None)

@@ -22,14 +22,15 @@ __all__ = [
     "bits_per_s",
     "check",
     "filling_s",
+    "made_by_programs",
     "memory_bytes",
     "plan",
     "program_of",
     "unfit",
 ]
 
-KINDS = ("cpu", "mem_capacity", "mem_bandwidth", "network")
-"""Every kind that there is."""
+KINDS = ("cpu", "mem_capacity", "mem_bandwidth", "network", "fault")
+"""Every kind that there is; all but the last are made by programs beside the services."""
 
 RESERVE_BYTES = 2**30
 """Memory that a dose leaves to everything else on this machine."""
@@ -92,6 +93,11 @@ def asked_for(specs: Iterable[InterferenceSpec]) -> tuple[InterferenceSpec, ...]
     return tuple(spec for spec in specs if spec.count)
 
 
+def made_by_programs(specs: Iterable[InterferenceSpec]) -> tuple[InterferenceSpec, ...]:
+    """Return those that programs beside the services make; faults the services make themselves."""
+    return tuple(spec for spec in specs if spec.kind != "fault")
+
+
 def check(spec: InterferenceSpec, cache_bytes: int | None = None, *, quota: bool = False) -> None:
     """Refuse what is no interference, or none that this machine can make.
 
@@ -121,7 +127,7 @@ def plan(specs: Iterable[InterferenceSpec], host: Host, backstop_s: float) -> tu
     stressors: list[Stressor] = []
     for spec in specs:
         check(spec, host.cache_bytes, quota=host.quota)
-        if spec.count:
+        if spec.count and spec.kind in _RECIPES:
             stressors += _RECIPES[spec.kind](spec, host, f"{backstop_s:.0f}")
     return tuple(stressors)
 
@@ -196,6 +202,18 @@ def _check_bandwidth(subject: str, spec: InterferenceSpec, cache_bytes: int | No
         raise ConfigurationError(subject, f"mem_size {spec.mem_size >> 20}Mi is too small", expected)
 
 
+def _check_fault(subject: str, spec: InterferenceSpec, cache_bytes: int | None, quota: bool) -> None:
+    if not spec.service:
+        raise ConfigurationError(subject, "service is missing", "the service that is to be slow, or to fail")
+    if not spec.delay_ms and not spec.fail_rate:
+        raise ConfigurationError(subject, "it does nothing", "delay_ms or fail_rate")
+    if spec.delay_ms < 0 or not 0 <= spec.count * spec.fail_rate <= 1:
+        what = f"delay_ms {spec.delay_ms:g}, fail_rate {spec.count} x {spec.fail_rate:g}"
+        raise ConfigurationError(subject, what, "a positive delay, a share of at most 1")
+    if quota:
+        raise ConfigurationError(subject, "not available on a cluster", "the local testbed")
+
+
 def _check_network(subject: str, spec: InterferenceSpec, cache_bytes: int | None, quota: bool) -> None:
     if spec.throughput is None:
         raise ConfigurationError(subject, "throughput is missing", "bits per second of one stream, such as 100M")
@@ -207,6 +225,7 @@ _CHECKS: Mapping[str, Callable[[str, InterferenceSpec, int | None, bool], None]]
     "mem_capacity": _check_capacity,
     "mem_bandwidth": _check_bandwidth,
     "network": _check_network,
+    "fault": _check_fault,
 }
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pytest_aefm.mesh.behaviour import Cache
+from pytest_aefm.mesh.steps import Cache
 
 __all__ = ["lru_miss_ratio", "miss_ratio"]
 

@@ -1,30 +1,34 @@
-"""How many iterations of the work function take one microsecond of CPU: measured once, on an idle machine.
-
-``python -m pytest_aefm.mesh.calibrate DIR`` prints the calibration that ``DIR/calibration.json`` keeps.
-"""
+"""How many iterations of the program's work take one microsecond of CPU: measured once, on an idle machine."""
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pytest_aefm.errors import ConfigurationError
-from pytest_aefm.mesh.work import WORK_VERSION, work
 
-__all__ = ["CALM", "Calibration", "calibrate", "cpu_model", "measure"]
+__all__ = ["CALM", "Calibrated", "Calibration", "calibrate", "cpu_model"]
 
 CALM = 0.1
 """The spread up to which a measurement counts as one of an idle machine."""
 
-_RUNS = 9
-_RUN_US = 50_000.0
 _TRIES = 3
+
+
+class Calibrated(Protocol):
+    """A program with a work loop, such as :class:`pytest_aefm.mesh.program.MeshProgram`."""
+
+    def version(self) -> str:
+        """Return the version of the loop."""
+        ...
+
+    def measure(self) -> tuple[float, float]:
+        """Return (iterations per CPU-microsecond, spread)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Calibration:
     measured_unix_s: float
 
 
-def calibrate(cache_dir: Path, *, model: str | None = None, version: str = WORK_VERSION) -> Calibration:
+def calibrate(program: Calibrated, cache_dir: Path, *, model: str | None = None) -> Calibration:
     """Return the calibration of this CPU model and program version, measuring it (0.5 s) if it is not kept.
 
     Where the machine is not idle it is measured up to three times, and again the next time: the calmest is kept.
@@ -49,8 +53,9 @@ def calibrate(cache_dir: Path, *, model: str | None = None, version: str = WORK_
 
     Raises:
         ConfigurationError: the calibration cannot be written.
+        DeploymentError: the program cannot be run.
     """
-    model = cpu_model() if model is None else model
+    model, version = cpu_model() if model is None else model, program.version()
     path = cache_dir / "calibration.json"
     kept = _read(path)
     known = next((entry for entry in kept if (entry.cpu_model, entry.version) == (model, version)), None)
@@ -58,27 +63,13 @@ def calibrate(cache_dir: Path, *, model: str | None = None, version: str = WORK_
     for _ in range(_TRIES):
         if best is not None and best.spread <= CALM:
             break
-        median, spread = measure()
+        median, spread = program.measure()
         if best is None or spread < best.spread:
             best = Calibration(median, model, version, spread, time.time())
     assert best is not None, "measured at least once"
     if best != known:
         _write(path, [*(entry for entry in kept if entry != known), best])
     return best
-
-
-def measure(function: Callable[[int], object] = work) -> tuple[float, float]:
-    """Return (iterations per CPU-microsecond, spread): the median of short runs on process CPU time."""
-    probe = 20_000
-    function(probe)  # the interpreter specialises the loop on its first turns
-    rate = probe / _cpu_us(function, probe)
-    rates = []
-    for _ in range(_RUNS):
-        iterations = max(1, round(rate * _RUN_US))
-        rate = iterations / _cpu_us(function, iterations)
-        rates.append(rate)
-    median = statistics.median(rates)
-    return median, (max(rates) - min(rates)) / median
 
 
 def cpu_model() -> str:
@@ -90,12 +81,6 @@ def cpu_model() -> str:
     except OSError:
         pass
     return os.uname().machine
-
-
-def _cpu_us(function: Callable[[int], object], iterations: int) -> float:
-    start_ns = time.process_time_ns()
-    function(iterations)
-    return max(1.0, (time.process_time_ns() - start_ns) / 1e3)
 
 
 def _read(path: Path) -> list[Calibration]:
@@ -118,16 +103,3 @@ def _write(path: Path, entries: list[Calibration]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise ConfigurationError(str(path), f"cannot keep the calibration: {error.strerror}") from error
-
-
-def main(arguments: list[str]) -> int:
-    """Print the calibration kept in the directory named by the one argument, as JSON."""
-    if len(arguments) != 1:
-        print("usage: python -m pytest_aefm.mesh.calibrate DIR", file=sys.stderr)
-        return 2
-    print(json.dumps(asdict(calibrate(Path(arguments[0]))), indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from pytest_aefm.errors import did_you_mean
-from pytest_aefm.mesh.behaviour import Cache, Call, Step
 from pytest_aefm.mesh.fields import path_parameters
 from pytest_aefm.mesh.model import Endpoint, Service
 from pytest_aefm.mesh.source import Location
+from pytest_aefm.mesh.steps import Cache, Call, Step
 
 if TYPE_CHECKING:
     from pytest_aefm.mesh.topology import Topology

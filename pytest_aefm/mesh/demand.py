@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pytest_aefm.mesh.behaviour import Step, leaves
 from pytest_aefm.mesh.model import Endpoint, Service
+from pytest_aefm.mesh.steps import Step, leaves
 from pytest_aefm.mesh.topology import Topology
 
 __all__ = ["Demand", "RequestDemand", "bottleneck", "demands", "request_demand"]

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt, field_validator, model_validator
 
-from pytest_aefm.mesh.behaviour import Call, Step, leaves
 from pytest_aefm.mesh.fields import (
     Count,
     Method,
@@ -19,6 +18,7 @@ from pytest_aefm.mesh.fields import (
     refused,
     size_bytes,
 )
+from pytest_aefm.mesh.steps import Call, Step, leaves
 
 __all__ = ["Breaker", "Endpoint", "Service", "SmokeRequest"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pytest_aefm.mesh.behaviour import Cache, Call, Fail, Memory, State, Step
 from pytest_aefm.mesh.model import Endpoint, Service
 from pytest_aefm.mesh.resolved import (
     CacheConfig,
@@ -19,6 +18,7 @@ from pytest_aefm.mesh.resolved import (
     StepConfig,
     WaitConfig,
 )
+from pytest_aefm.mesh.steps import Cache, Call, Fail, Memory, State, Step
 from pytest_aefm.mesh.waits import Wait
 
 __all__ = ["endpoint_config", "peer_config", "set_limits"]

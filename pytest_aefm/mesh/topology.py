@@ -13,14 +13,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, ValidationError
 
-from pytest_aefm.errors import ConfigurationError
-from pytest_aefm.mesh.behaviour import Call
+from pytest_aefm.errors import ConfigurationError, did_you_mean
 from pytest_aefm.mesh.checks import contradictions
 from pytest_aefm.mesh.fields import Strict
 from pytest_aefm.mesh.model import Endpoint, Service, SmokeRequest
 from pytest_aefm.mesh.resolved import ServiceConfig
 from pytest_aefm.mesh.resolving import endpoint_config, peer_config, set_limits
 from pytest_aefm.mesh.source import Location, YamlSource
+from pytest_aefm.mesh.steps import Call
 
 __all__ = ["Topology", "load_topology", "parse_topology"]
 
@@ -40,6 +40,22 @@ class Topology(Strict):
     """Its services by name: lower-case letters, digits, `-`."""
 
     _source: YamlSource = PrivateAttr(default_factory=lambda: YamlSource("topology", None))
+
+    def scaled(self, replicas: Mapping[str, int]) -> Topology:
+        """Return the topology with these numbers of replicas of some of its services.
+
+        Raises:
+            ConfigurationError: there is no such service, or a number is not 1 or more.
+        """
+        services = dict(self.services)
+        for name, count in replicas.items():
+            subject = f"app {self.app!r}: replicas.{name}"
+            if name not in services:
+                raise ConfigurationError(subject, "unknown service", None, did_you_mean(name, services))
+            if count < 1:
+                raise ConfigurationError(subject, f"{count} replicas", "1 or more")
+            services[name] = services[name].model_copy(update={"replicas": count})
+        return self.model_copy(update={"services": services}) if replicas else self
 
     def replicas(self, service: str) -> list[str]:
         """Return the names of a service's replicas: its own, or ``geo.1``, ``geo.2`` where there are several."""

@@ -17,16 +17,27 @@ from pytest_aefm.apps import App, find_app
 from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.collectors.figures import Limits
 from pytest_aefm.errors import AefmError, ConfigurationError, DeploymentError, InterferenceError
-from pytest_aefm.interference import Host, Tool, asked_for, find_iperf3, find_stress_ng, plan, program_of
+from pytest_aefm.interference import (
+    Host,
+    Tool,
+    asked_for,
+    find_iperf3,
+    find_stress_ng,
+    made_by_programs,
+    plan,
+    program_of,
+)
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.mesh.calibrate import Calibration, calibrate
-from pytest_aefm.mesh.topology import load_topology
+from pytest_aefm.mesh.program import find_mesh
+from pytest_aefm.mesh.topology import Topology, load_topology
 from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window, as_json
 from pytest_aefm.supervisor import Supervisor, SupervisorError, descendants
 from pytest_aefm.testbeds import Deployment, state_key
 from pytest_aefm.testbeds.local_app import DeployPlan, LocalApp, PortTakenError, deploy, free_ports
 from pytest_aefm.testbeds.local_counters import place, read_process
 from pytest_aefm.testbeds.local_doses import filling_s, refusals
+from pytest_aefm.testbeds.local_faults import read_faults, refuse_faults, set_faults
 from pytest_aefm.testbeds.local_marks import Mark, observations, take_mark
 from pytest_aefm.testbeds.local_stressors import BACKSTOP_S, Stressors
 from pytest_aefm.testbeds.local_watch import Watch, refuse_unwatched
@@ -115,18 +126,19 @@ class LocalTestbed:
         Raises:
             ConfigurationError: an application, a number of replicas or an interference that this testbed has not;
                 or a metric of Prometheus where there is none.
+            DeploymentError: the program that serves applications is missing.
             InterferenceError: stress-ng or iperf3 is needed, and missing or too old; or the dose does not fit.
         """
-        _find(case.app)
+        topology = _topology(case.app)
         refuse_unwatched(case)
-        for service, replicas in case.app.replicas.items():
-            if replicas > 1:
-                subject = f"app {case.app.name!r}: replicas.{service}"
-                what = f"{replicas} replicas are not available on the local testbed"
-                raise ConfigurationError(subject, what, "1: it runs one process per service")
+        if topology.services[topology.entry].replicas > 1:
+            subject = f"app {case.app.name!r}: replicas.{topology.entry}"
+            raise ConfigurationError(subject, "the entry has one replica on the local testbed", "1")
+        find_mesh()
         for _, error in refusals(case.interference, self._stressors.held_bytes if self._stressors else 0):
             raise error
-        for spec in asked_for(case.interference):
+        refuse_faults(topology, case.interference)
+        for spec in made_by_programs(asked_for(case.interference)):
             self._tool(program_of(spec))
 
     def ensure_app(self, app: AppSpec) -> Deployment:
@@ -153,8 +165,10 @@ class LocalTestbed:
             self._stressors = Stressors(supervisor, self._run_dir / "interference", self._cores.services)
         active = asked_for(specs)
         try:
-            wanted = plan(active, self._host(active), BACKSTOP_S)
+            wanted = plan(active, self._host(made_by_programs(active)), BACKSTOP_S)
             self._stressors.converge(wanted, filling_s(active))
+            if self._app is not None:
+                set_faults(self._app, active)
         except InterferenceError as error:
             self._interference = ()
             with contextlib.suppress(InterferenceError):
@@ -176,6 +190,7 @@ class LocalTestbed:
         if first is None:
             return
         self._deploy(self._spec)
+        set_faults(self._app, self._interference)
         second = self._settling.wait(self._app, key)
         if second is not None:
             error = DeploymentError(f"app {self._spec.name!r}", f"not quiet: {first}; deployed anew: {second}")
@@ -201,7 +216,8 @@ class LocalTestbed:
     def mark(self) -> Mark:
         """Read all counters now."""
         own = (os.getpid(), *descendants(self._supervisor.pid)) if self._supervisor else (os.getpid(),)
-        return take_mark(self._app, self._stressors.read() if self._stressors else (), self._cores, own)
+        faults = read_faults(self._app, self._interference)
+        return take_mark(self._app, self._stressors.read() if self._stressors else (), faults, self._cores, own)
 
     def observe(self, before: Mark, after: Mark, window: Window) -> Observations:
         """Return what two marks say of a window; see :class:`pytest_aefm.testbeds.Testbed`."""
@@ -252,7 +268,7 @@ class LocalTestbed:
         if self._closed:
             raise DeploymentError("local testbed", "it is closed")
         self._run_dir.mkdir(parents=True, exist_ok=True)
-        self._calibration = calibrate(self._cache_dir)
+        self._calibration = calibrate(find_mesh(), self._cache_dir)
         self._supervisor = Supervisor(self._run_dir / "supervisor.log")
         place(self._supervisor.pid, self._cores.generator)
         place(os.getpid(), self._cores.generator, _NICE)
@@ -276,10 +292,11 @@ class LocalTestbed:
         if self._app is not None:
             old, self._app = self._app, None
             old.stop()
-        topology = load_topology(_find(app).topology_path)
+        topology = _topology(app)
         for attempt in range(_ATTEMPTS):
             known = () if attempt else self._ports.get(app.name, {}).values()
-            ports = dict(zip(topology.services, free_ports(len(topology.services), known), strict=True))
+            names = topology.processes()
+            ports = dict(zip(names, free_ports(len(names), known), strict=True))
             watch = self._watch or self._start(ports)
             watch.follow(ports)
             self._generation, self._deployed_wall_s = self._generation + 1, time.time()
@@ -295,10 +312,10 @@ class LocalTestbed:
     def _plan(self, watch: Watch) -> DeployPlan:
         assert self._calibration is not None, "set when the watchers were started"
         return DeployPlan(
+            program=find_mesh().path,
             supervisor=self.supervisor,
             folder=self._run_dir / "services",
             cpus=self._cores.services,
-            start_cpus=self._cores.used,
             iterations_per_us=self._calibration.iterations_per_us,
             otlp_endpoint=watch.traces.receiver.endpoint,
             ready_timeout_s=self._ready_timeout_s,
@@ -345,6 +362,10 @@ class LocalTestbed:
         known = error if isinstance(error, kind) else kind(subject, str(error))
         self._failures[key] = known
         return known
+
+
+def _topology(app: AppSpec) -> Topology:
+    return load_topology(_find(app).topology_path).scaled(app.replicas)
 
 
 def _find(app: AppSpec) -> App:

@@ -1,4 +1,4 @@
-"""An application as processes of this machine: one per service of its topology."""
+"""An application as processes of this machine: one for each replica of each service of its topology."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from pytest_aefm.errors import DeploymentError
 from pytest_aefm.mesh.topology import Topology
 from pytest_aefm.supervisor import Process, Supervisor, SupervisorError
 from pytest_aefm.testbeds import local_probe as probe
-from pytest_aefm.testbeds.local_counters import place
 
 __all__ = [
     "PYTHON_ENVIRONMENT",
@@ -29,6 +28,7 @@ __all__ = [
     "describe_status",
     "free_ports",
     "python_program",
+    "service_program",
 ]
 
 PYTHON_ENVIRONMENT = {
@@ -43,9 +43,10 @@ _REACH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ServiceProcess:
-    """A service that runs: its process, its port, and the cores that it is meant to use at most."""
+    """A replica of a service that runs: its process, its port, and the cores that it is meant to use at most."""
 
     name: str
+    service: str
     process: Process
     port: int
     cpu_limit: float
@@ -60,7 +61,7 @@ class ServiceProcess:
 
 @dataclass(frozen=True, slots=True)
 class LocalApp:
-    """A deployed application; ``generation`` counts the deployments of this testbed."""
+    """A deployed application, by its replicas' names; ``generation`` counts the deployments of this testbed."""
 
     topology: Topology
     services: Mapping[str, ServiceProcess]
@@ -68,12 +69,12 @@ class LocalApp:
 
     @property
     def entry(self) -> ServiceProcess:
-        """The service that users reach."""
-        return self.services[self.topology.entry]
+        """The service that users reach: its first replica."""
+        return self.services[self.topology.replicas(self.topology.entry)[0]]
 
     @property
     def ports(self) -> dict[str, int]:
-        """The port of every service."""
+        """The port of every replica."""
         return {name: service.port for name, service in self.services.items()}
 
     def dead(self) -> list[ServiceProcess]:
@@ -105,10 +106,10 @@ class LocalApp:
 class DeployPlan:
     """What a deployment needs beside its topology: where, how, how long."""
 
+    program: Path
     supervisor: Supervisor
     folder: Path
     cpus: Collection[int]
-    start_cpus: Collection[int]
     iterations_per_us: float
     otlp_endpoint: str | None
     ready_timeout_s: float
@@ -121,8 +122,6 @@ class PortTakenError(DeploymentError):
 def deploy(topology: Topology, plan: DeployPlan, ports: Mapping[str, int], generation: int) -> LocalApp:
     """Start all services, wait until they are ready, and see that the application works.
 
-    They start on ``start_cpus`` and are put on ``cpus`` once they are up.
-
     Raises:
         DeploymentError: names the service that ended or never got ready, with the tail of its log;
             PortTakenError where one of ``ports`` is in use.
@@ -130,8 +129,6 @@ def deploy(topology: Topology, plan: DeployPlan, ports: Mapping[str, int], gener
     app = _start(topology, plan, ports, generation)
     try:
         _wait_ready(app, plan.ready_timeout_s)
-        for service in app.services.values():
-            place(service.process.pid, plan.cpus)
         _functional(app)
     except BaseException:
         _stop_quietly(app)
@@ -145,20 +142,21 @@ def _start(topology: Topology, plan: DeployPlan, ports: Mapping[str, int], gener
         iterations_per_us=plan.iterations_per_us,
         otlp_endpoint=plan.otlp_endpoint,
         labels={"aefm.generation": str(generation)},
+        faults=True,
     )
     folder = plan.folder / f"{topology.app}-{generation}"
     folder.mkdir(parents=True, exist_ok=True)
     services: dict[str, ServiceProcess] = {}
     for name, config in configs.items():
-        path = folder / f"{name}.json"
+        path, log = folder / f"{name}.json", folder / f"{name}.log"
         path.write_text(json.dumps(config, indent=1), encoding="utf-8")
-        argv = python_program("pytest_aefm.mesh.server", "--config", path.absolute())
-        log = folder / f"{name}.log"
+        argv = service_program(plan.program, path.absolute())
         try:
-            process = plan.supervisor.spawn(argv, name=name, log=log, cpus=plan.start_cpus, env=PYTHON_ENVIRONMENT)
+            process = plan.supervisor.spawn(argv, name=name, log=log, cpus=plan.cpus)
         except SupervisorError as error:
             raise DeploymentError(f"app {topology.app!r}", f"service {name!r} cannot be started: {error}") from error
-        services[name] = ServiceProcess(name, process, ports[name], topology.services[name].cpu_limit)
+        service = topology.services[config["service"]]
+        services[name] = ServiceProcess(name, config["service"], process, ports[name], service.cpu_limit)
     return LocalApp(topology, services, generation)
 
 
@@ -203,6 +201,11 @@ def _stop_quietly(app: LocalApp) -> None:
     # What went wrong before is what the caller must hear; closing the testbed ends the rest.
     with contextlib.suppress(SupervisorError, TimeoutError):
         app.stop()
+
+
+def service_program(program: Path, config: Path) -> list[str]:
+    """Return the command line of a service."""
+    return [str(program), "--config", str(config)]
 
 
 def python_program(module: str, *arguments: object) -> list[str]:

@@ -20,6 +20,7 @@ from pytest_aefm.testbeds.local_counters import (
     steal_share,
     waited_s,
 )
+from pytest_aefm.testbeds.local_faults import FaultReading, prove_faults
 from pytest_aefm.testbeds.local_foreign import CpuUse, foreign_check, read_cpu_use
 from pytest_aefm.testbeds.machine import CorePlan, memory_bytes
 
@@ -30,8 +31,9 @@ STEAL_WARN, STEAL_LIMIT = 0.03, 0.10
 
 @dataclass(frozen=True, slots=True)
 class ServiceMark:
-    """One service at one moment: None once it has ended, then with what is known of its end."""
+    """A replica of a service at one moment: None once it has ended, then with what is known of its end."""
 
+    service: str
     pid: int
     cpu_limit: float
     reading: ProcessReading | None
@@ -46,6 +48,7 @@ class Mark:
     mono_s: float
     services: Mapping[str, ServiceMark]
     stressors: Sequence[StressorReading]
+    faults: Sequence[FaultReading]
     ticks: CpuTicks
     cpu_use: CpuUse
     pressure_us: Mapping[str, int]
@@ -53,7 +56,11 @@ class Mark:
 
 
 def take_mark(
-    app: LocalApp | None, stressors: Sequence[StressorReading], cores: CorePlan, own: Iterable[int] = ()
+    app: LocalApp | None,
+    stressors: Sequence[StressorReading],
+    faults: Sequence[FaultReading],
+    cores: CorePlan,
+    own: Iterable[int] = (),
 ) -> Mark:
     """Read the counters of an application's services and of the machine now (some milliseconds).
 
@@ -64,27 +71,23 @@ def take_mark(
     available = memory_bytes().get("MemAvailable")
     ticks = read_ticks(cores.used)
     cpu_use = read_cpu_use(own, cores.services, ticks)
-    return Mark(wall_s, mono_s, services, stressors, ticks, cpu_use, pressure_us(), available)
+    return Mark(wall_s, mono_s, services, stressors, faults, ticks, cpu_use, pressure_us(), available)
 
 
 def _service_mark(service: ServiceProcess) -> ServiceMark:
     reading = read_process(service.process.pid)
-    return ServiceMark(
-        service.process.pid, service.cpu_limit, reading, "" if reading is not None else service.obituary()
-    )
+    end = "" if reading is not None else service.obituary()
+    return ServiceMark(service.service, service.process.pid, service.cpu_limit, reading, end)
 
 
 def observations(before: Mark, after: Mark, window: Window, cores: CorePlan, facts: Mapping[str, Any]) -> Observations:
     """Return usage, restarts, doses with proof and effect, and self-checks; ``facts`` go with the details."""
     elapsed_s = after.mono_s - before.mono_s
-    metrics: dict[str, float] = {"restarts": 0.0}
     delays: dict[str, float] = {}
     services: dict[str, dict[str, Any]] = {}
     for name, last in after.services.items():
         first = before.services.get(name)
-        metrics |= _usage(name, first, last, elapsed_s)
         ended = last.reading is None
-        metrics["restarts"] += ended
         services[name] = {"pid": last.pid, "ended": ended} | ({"end": last.end} if ended else {})
         delay = _run_delay_ms_per_s(first, last, elapsed_s)
         if delay is not None:
@@ -100,25 +103,31 @@ def observations(before: Mark, after: Mark, window: Window, cores: CorePlan, fac
         **facts,
     }
     return Observations(
-        metrics=metrics,
+        metrics=_usage(before, after, elapsed_s),
         checks=tuple(_checks(before, after, cores)),
-        doses=prove(before.stressors, after.stressors, cores.services),
+        doses=(*prove(before.stressors, after.stressors, cores.services), *prove_faults(before.faults, after.faults)),
         effect=_effect(delays, before, after, elapsed_s),
         details=details,
     )
 
 
-def _usage(name: str, first: ServiceMark | None, last: ServiceMark, elapsed_s: float) -> dict[str, float]:
-    """Return the metrics of one service; one that has ended has restarts alone, for the rest is unknown."""
-    metrics = {f"restarts({name})": float(last.reading is None)}
-    if first is None or first.reading is None or last.reading is None or elapsed_s <= 0:
-        return metrics
-    cores = (last.reading.cpu_s - first.reading.cpu_s) / elapsed_s
-    return metrics | {
-        f"cpu_cores({name})": round(cores, 6),
-        f"cpu({name})": round(cores / last.cpu_limit, 6),
-        f"memory({name})": float(max(first.reading.rss_bytes, last.reading.rss_bytes)),
-    }
+def _usage(before: Mark, after: Mark, elapsed_s: float) -> dict[str, float]:
+    """Return the metrics of all services, each over its replicas; where one has ended, restarts alone."""
+    replicas: dict[str, list[tuple[ServiceMark | None, ServiceMark]]] = {}
+    for name, last in after.services.items():
+        replicas.setdefault(last.service, []).append((before.services.get(name), last))
+    ended = {service: sum(last.reading is None for _, last in pairs) for service, pairs in replicas.items()}
+    metrics = {"restarts": float(sum(ended.values()))}
+    for service, pairs in replicas.items():
+        metrics[f"restarts({service})"] = float(ended[service])
+        read = [(first.reading, last.reading) for first, last in pairs if first and first.reading and last.reading]
+        if len(read) < len(pairs) or elapsed_s <= 0:
+            continue
+        cores = sum(last.cpu_s - first.cpu_s for first, last in read) / elapsed_s
+        metrics[f"cpu_cores({service})"] = round(cores, 6)
+        metrics[f"cpu({service})"] = round(cores / sum(last.cpu_limit for _, last in pairs), 6)
+        metrics[f"memory({service})"] = float(sum(max(first.rss_bytes, last.rss_bytes) for first, last in read))
+    return metrics
 
 
 def _run_delay_ms_per_s(first: ServiceMark | None, last: ServiceMark, elapsed_s: float) -> float | None:

@@ -17,15 +17,15 @@ __all__ = ["flush", "in_flight", "is_ready", "probe_p50_ms", "send", "smoke"]
 _HOST = "127.0.0.1"
 
 
-def send(port: int, method: str, path: str, timeout_s: float) -> tuple[int, bytes]:
-    """Send one request on a connection of its own; return (status, body).
+def send(port: int, method: str, path: str, timeout_s: float, body: bytes | None = None) -> tuple[int, bytes]:
+    """Send one request on a connection of its own; return (status, body of the answer).
 
     Raises:
         OSError: no connection, no answer in time, or none that is HTTP.
     """
     connection = http.client.HTTPConnection(_HOST, port, timeout=timeout_s)
     try:
-        connection.request(method, path, headers={"Connection": "close"})
+        connection.request(method, path, body, headers={"Connection": "close"})
         answer = connection.getresponse()
         return answer.status, answer.read()
     except http.client.HTTPException as error:

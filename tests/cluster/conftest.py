@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_aefm.mesh.program import find_mesh
 from pytest_aefm.testbeds.kubernetes.applying import ensure_namespace
 from pytest_aefm.testbeds.kubernetes.connection import Connection, connect
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
@@ -45,10 +46,10 @@ class TestCluster:
     host: str
     kubeconfig: Path
 
-    def load_image(self, image: str, dockerfile: Path, context: Path) -> None:
-        """Build an image and put it on every node."""
+    def load_image(self, image: str, dockerfile: Path, context: Path, base: str | None = BASE_IMAGE) -> None:
+        """Build an image and put it on every node; ``base`` stands in for the one that its build file names."""
         command = ["load-image", image, "--name", self.name, "--dockerfile", dockerfile, "--context", context]
-        _run(self.program, *command, "--base", BASE_IMAGE)
+        _run(self.program, *command, *(["--base", base] if base else []))
 
 
 def _run(program: Path, *arguments: object) -> str:
@@ -99,12 +100,12 @@ def build_wheel(context: Path, *settings: str) -> None:
 
 @pytest.fixture(scope="session")
 def mesh_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Build the image of a mesh service from this tree as its build file says, and load it."""
+    """Build the image of a mesh service from the program that set-up built, as its build file says, and load it."""
     if _LOADED:
         return MESH_IMAGE
     context = tmp_path_factory.mktemp("image")
-    build_wheel(context, "wheel.cmake=false")
-    cluster.load_image(MESH_IMAGE, ROOT / "docker" / "mesh.Dockerfile", context)
+    shutil.copy2(find_mesh().path, context / "aefm-mesh")
+    cluster.load_image(MESH_IMAGE, ROOT / "docker" / "mesh.Dockerfile", context, base=None)
     return MESH_IMAGE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,8 @@ from pytest_aefm.collectors.spans import CLIENT, SERVER, Spans
 from pytest_aefm.collectors.traces import analyse
 from pytest_aefm.load.aefm_wrk import AefmWrk
 from pytest_aefm.load.scripts import bundled_folder
+from pytest_aefm.mesh.model import Endpoint
+from pytest_aefm.mesh.program import find_mesh
 from pytest_aefm.mesh.resolved import ServiceConfig
 from pytest_aefm.mesh.topology import Topology, load_topology
 
@@ -87,7 +90,7 @@ class Mesh:
         path = folder / f"{name}.json"
         path.write_text(json.dumps(self.configs[name]))
         self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", "pytest_aefm.mesh.server", "--config", str(path)],
+            [find_mesh().path, "--config", str(path)],
             env={**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
         )
 
@@ -98,6 +101,12 @@ class Mesh:
             assert (200, 0) == (status, json.loads(body)["spans_dropped"]), name
         spans, self.offset = decode_store(self.store, self.offset)
         return spans
+
+    def served(self) -> dict[str, int]:
+        """Return how many requests each service has served since its start, by its own metrics."""
+        count = re.compile(r"^http_server_request_duration_seconds_count\{.*\} (\d+)", re.MULTILINE)
+        texts = {name: request(port, "/metrics")[1].decode() for name, port in self.ports.items()}
+        return {name: sum(map(int, count.findall(text))) for name, text in texts.items()}
 
 
 @pytest.fixture(scope="module")
@@ -161,20 +170,20 @@ SERVED = {
 
 @pytest.mark.parametrize("script", sorted((bundled_folder() / "hotel").glob("*.lua")), ids=lambda path: path.stem)
 def test_every_script_is_served(quiet: Mesh, script: Path) -> None:
-    """All requests of a script succeed, at its own endpoints, and each calls what the topology says."""
+    """All requests of a script succeed, at its own endpoints, with a span for each served and for each call."""
+    before = quiet.served()
     rate, seconds = (100, 4) if "mixed" in script.stem else (40, 1)
     options = f"-t1 -c200 -R{rate} -d{seconds}s --timeout 20s --seed 1 --json -".split()
     command: list[str | Path] = [AefmWrk.find().program, *options, "-s", script, f"http://127.0.0.1:{quiet.entry}"]
     done = subprocess.run(command, capture_output=True, check=True, timeout=60)
     assert {"success": rate * seconds} == json.loads(done.stdout)["outcomes"]
-    spans = quiet.flush()
+    spans, after = quiet.flush(), quiet.served()
     frontend, served = spans.services.index("frontend"), Counter[str]()
     for row in np.flatnonzero((spans.service == frontend) & (spans.kind == SERVER)):
         served[spans.operations[spans.operation[row]]] += 1
     assert served.keys() == SERVED[script.stem]
-    assert rate * seconds == served.total()
-    expected = {name: quiet.topology.expected_spans("frontend", *name.split()) for name in served}
-    assert sum(count * expected[name] for name, count in served.items()) == len(spans)
+    assert rate * seconds == served.total() == after["frontend"] - before["frontend"]
+    assert 2 * (sum(after.values()) - sum(before.values())) - served.total() == len(spans)
 
 
 def test_an_answer_has_the_size_of_the_file(quiet: Mesh) -> None:
@@ -184,23 +193,41 @@ def test_an_answer_has_the_size_of_the_file(quiet: Mesh) -> None:
     assert 1998 == len(json.loads(body))
 
 
-def test_spans_received_are_requests_times_expected(quiet: Mesh) -> None:
-    """Nothing is lost, nothing is there twice, and every request is one trace."""
-    requests = 40
+def test_every_request_is_one_trace(quiet: Mesh) -> None:
+    """Nothing is lost, nothing is there twice: a server span per request served, a client span per call."""
+    requests, before = 40, quiet.served()
     for _ in range(requests):
         assert 200 == request(quiet.entry, SEARCH)[0]
-    spans = quiet.flush()
+    spans, after = quiet.flush(), quiet.served()
     analysis = analyse(spans, *ALWAYS)
-    assert requests * quiet.topology.expected_spans("frontend", "GET", "/hotels") == len(spans)
     assert (requests, 0, 0, 0) == (
         analysis.traces,
         analysis.orphans,
         analysis.duplicates,
         analysis.rootless,
     )
-    assert dict.fromkeys(("frontend", "search", "geo", "rate", "reservation", "profile"), requests) == {
-        name: service.count for name, service in analysis.services.items()
-    }
+    served = {name: after[name] - before[name] for name in after if after[name] > before[name]}
+    assert served == {name: service.count for name, service in analysis.services.items()}
+    assert 2 * sum(served.values()) - requests == len(spans)
+    assert (
+        dict.fromkeys(("frontend", "search", "geo", "rate", "reservation", "profile"), requests).items()
+        <= served.items()
+    )
+
+
+Edge = tuple[tuple[str, str, int], tuple[str, str, int]]
+
+
+def call_graph(topology: Topology, service: str, endpoint: Endpoint, always: bool = False) -> Iterator[Edge]:
+    """Yield who is whose parent below a request: (service, operation, kind); ``always``: in every such request."""
+    for often, call in endpoint.calls():
+        if always and often < 1:
+            continue
+        target = topology.target(call)
+        sent = (service, f"{call.method} {call.endpoint}", CLIENT)
+        yield (service, endpoint.name, SERVER), sent
+        yield sent, (call.service, target.name, SERVER)
+        yield from call_graph(topology, call.service, target, always)
 
 
 def test_parents_are_those_of_the_call_graph(quiet: Mesh) -> None:
@@ -217,15 +244,11 @@ def test_parents_are_those_of_the_call_graph(quiet: Mesh) -> None:
         )
 
     edges = Counter((named(row[int(parent)]), named(number)) for number, parent in enumerate(spans.parent_id) if parent)
-    served = {"search": "/nearby", "reservation": "/availability", "profile": "/profiles"}
-    calls = [("frontend", "/hotels", callee, path) for callee, path in served.items()]
-    calls += [("search", "/nearby", "geo", "/nearby"), ("search", "/nearby", "rate", "/rates")]
-    expected = Counter[tuple[tuple[str, str, int], tuple[str, str, int]]]()
-    for caller, at, callee, path in calls:
-        sent = (caller, f"GET {path}", CLIENT)
-        expected[(caller, f"GET {at}", SERVER), sent] += 1
-        expected[sent, (callee, f"GET {path}", SERVER)] += 1
-    assert expected == edges
+    hotels = quiet.topology.services["frontend"].find("GET", "/hotels")
+    assert hotels is not None
+    certain = Counter(call_graph(quiet.topology, "frontend", hotels, always=True))
+    possible = Counter(call_graph(quiet.topology, "frontend", hotels))
+    assert certain <= edges <= possible
 
 
 def test_children_lie_within_their_parents(quiet: Mesh) -> None:
@@ -304,7 +327,7 @@ def test_sigterm_ends_a_service_within_two_seconds(hotel: Mesh, folder: Path) ->
     config = {**hotel.configs["geo"], "port": port}
     path = folder / "alone.json"
     path.write_text(json.dumps(config))
-    process = subprocess.Popen([sys.executable, "-m", "pytest_aefm.mesh.server", "--config", str(path)])
+    process = subprocess.Popen([find_mesh().path, "--config", str(path)])
     try:
         wait_ready(port, process)
         with socket.create_connection(("127.0.0.1", port)):
@@ -319,7 +342,7 @@ def test_a_taken_port_is_said(hotel: Mesh, folder: Path) -> None:
     """The service ends with status 1 and names the port."""
     path = folder / "geo.json"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest_aefm.mesh.server", "--config", str(path)],
+        [find_mesh().path, "--config", str(path)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -335,7 +358,7 @@ def test_flush_says_when_the_receiver_is_gone(hotel: Mesh, folder: Path) -> None
     config = {**hotel.configs["geo"], "port": port, "otlp_endpoint": f"http://127.0.0.1:{nobody}/v1/traces"}
     path = folder / "alone.json"
     path.write_text(json.dumps(config))
-    process = subprocess.Popen([sys.executable, "-m", "pytest_aefm.mesh.server", "--config", str(path)])
+    process = subprocess.Popen([find_mesh().path, "--config", str(path)])
     try:
         wait_ready(port, process)
         assert 200 == request(port, "/nearby")[0]

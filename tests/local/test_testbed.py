@@ -333,11 +333,30 @@ def test_a_dead_service_brings_a_new_deployment(testbed: LocalTestbed) -> None:
     testbed.settle()
 
 
+def slow(service: str) -> InterferenceSpec:
+    """Return a fault that delays a service by 5 ms."""
+    return InterferenceSpec("fault", 1, service=service, delay_ms=5.0)
+
+
+def test_a_fault_is_delivered_and_proven(testbed: LocalTestbed) -> None:
+    """While the rates are slow so are searches, and the service's own counts prove it; then all is as before."""
+    testbed.ensure_interference((slow("rate"),))
+    before = testbed.mark()
+    urllib.request.urlopen(testbed.ensure_app(HOTEL).url + SEARCH, timeout=10).close()
+    after = testbed.mark()
+    (dose,) = testbed.observe(before, after, Window(before.wall_s, before.mono_s, 1.0)).doses
+    assert (True, 1, 1) == (dose.ok, dose.details["requests"], dose.details["disturbed"])
+    testbed.ensure_interference(())
+    assert () == testbed.mark().faults
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         ({"app": AppSpec("hotle")}, ConfigurationError, "did you mean 'hotel'"),
-        ({"app": AppSpec("hotel", replicas={"geo": 2})}, ConfigurationError, "replicas.geo: 2 replicas are not"),
+        ({"app": AppSpec("hotel", replicas={"geoo": 2})}, ConfigurationError, "replicas.geoo: unknown service"),
+        ({"app": AppSpec("hotel", replicas={"frontend": 2})}, ConfigurationError, "the entry has one replica"),
+        ({"interference": (slow("raet"),)}, ConfigurationError, "unknown service 'raet'"),
         ({"interference": (InterferenceSpec("network", 1),)}, ConfigurationError, "throughput is missing"),
         ({"interference": (InterferenceSpec("cpuu", 1),)}, ConfigurationError, "did you mean 'cpu'"),
     ],

@@ -66,12 +66,12 @@ def testbed(topology: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFac
 
 def programs(monkeypatch: pytest.MonkeyPatch, service: str, argv: list[str]) -> None:
     """Make a service run another program."""
-    original = local_app.python_program
+    original = local_app.service_program
 
-    def choose(module: str, *arguments: object) -> list[str]:
-        return argv if str(arguments[-1]).endswith(f"{service}.json") else original(module, *arguments)
+    def choose(program: Path, config: Path) -> list[str]:
+        return argv if config.name == f"{service}.json" else original(program, config)
 
-    monkeypatch.setattr(local_app, "python_program", choose)
+    monkeypatch.setattr(local_app, "service_program", choose)
 
 
 def failure(call: Callable[[], object]) -> tuple[str, float]:
@@ -124,7 +124,7 @@ def test_nothing_is_left_of_a_failed_deployment(testbed: LocalTestbed, monkeypat
     programs(monkeypatch, "back", ["sh", "-c", "exit 3"])
     failure(lambda: testbed.ensure_app(APP))
     commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in descendants(testbed.supervisor.pid)]
-    assert not any("mesh.server" in command for command in commands)
+    assert not any("aefm-mesh" in command for command in commands)
 
 
 def test_a_taken_port_is_no_failure(testbed: LocalTestbed, monkeypatch: pytest.MonkeyPatch) -> None:

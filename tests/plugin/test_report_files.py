@@ -176,7 +176,7 @@ def test_runs_without_other_plugins(folder: ExperimentFolder, without: tuple[str
     assert "passed" == folder.trial()["verdict"]
 
 
-@pytest.mark.parametrize("module", ["kubernetes", "numpy", "pydantic", "requests", "rich", "yaml", "aiohttp", "hdrh"])
+@pytest.mark.parametrize("module", ["kubernetes", "numpy", "pydantic", "requests", "rich", "yaml", "hdrh"])
 def test_entry_point_imports_nothing_heavy(module: str) -> None:
     """Loading the plugin imports none of the heavy libraries."""
     code = f"import sys, pytest_aefm.plugin; sys.exit({module!r} in sys.modules)"

@@ -34,7 +34,7 @@ def test_missing_journal_is_one_line(capsys: pytest.CaptureFixture[str], tmp_pat
 def test_doctor_examines_all_that_can_spoil_a_trial() -> None:
     """The doctor looks at versions, tools, cores, quota, timers, steal, PSI and ports."""
     found = {finding.subject: finding for finding in examine()}
-    tools = {"aefm-wrk", "stress-ng", "iperf3", "prometheus"}
+    tools = {"aefm-wrk", "aefm-mesh", "stress-ng", "iperf3", "prometheus"}
     assert tools | {"versions", "cores", "quota", "timers", "steal", "ports"} <= set(found)
     assert {finding.state for finding in found.values()} <= {"ok", "warn", "bad"}
     assert all(finding.mend for finding in found.values() if finding.state != "ok")

@@ -1,12 +1,9 @@
-"""A topology becomes manifests: what they hold is what the mesh server reads."""
+"""A topology becomes manifests: what they hold is what aefm-mesh reads."""
 
 from __future__ import annotations
 
 import json
-import re
-import tomllib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +15,6 @@ from pytest_aefm.testbeds.kubernetes.edits import Edits, edit
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest, dump, parse_manifests
 from pytest_aefm.testbeds.kubernetes.mesh import MESH_PORT, MeshOptions, mesh_manifests
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = MeshOptions("mesh:1", 30.0, otlp_endpoint="http://jaeger:4318/v1/traces", node_port=30628)
 TWO = """\
 app: two
@@ -115,12 +111,3 @@ def test_a_name_that_no_service_can_have_is_refused() -> None:
     """Kubernetes wants a letter first."""
     with pytest.raises(ConfigurationError, match=r"app 'two': services\.2nd: no name for a Service"):
         mesh_manifests(parse_topology(TWO.replace("back", "2nd")), OPTIONS)
-
-
-def test_the_image_installs_what_the_project_asks_for() -> None:
-    """The build file's requirements are among those of the project, bounds included."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    known = {*project["dependencies"], *project["optional-dependencies"]["fast"]}
-    asked = set(re.findall(r'"([a-z-]+>=[0-9.]+)"', (ROOT / "docker" / "mesh.Dockerfile").read_text()))
-    assert asked
-    assert asked <= known

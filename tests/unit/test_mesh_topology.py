@@ -199,13 +199,14 @@ def test_the_hotel_says_that_it_is_a_model() -> None:
     assert "is not DeathStarBench" in load_topology(app.topology_path).description
 
 
-def test_the_hotel_has_eight_services_and_dsbs_call_graph() -> None:
-    """frontend -> search -> geo, rate; reservation; profile; recommendation; user."""
+def test_the_hotel_has_dsbs_services_and_call_graph() -> None:
+    """Eight services and nine stores; frontend -> search -> geo, rate; reservation; profile; recommendation; user."""
     topology = load_topology(find_app("hotel").topology_path)
     assert ["search", "reservation", "profile", "recommendation", "user"] == topology.peers("frontend")
     assert ["geo", "rate"] == topology.peers("search")
-    assert 8 == len(topology.services)
-    assert 11.0 == topology.expected_spans("frontend", "GET", "/hotels")
+    assert ["memcached-rate", "mongodb-rate"] == topology.peers("rate")
+    assert 17 == len(topology.services)
+    assert 19.5 == topology.expected_spans("frontend", "GET", "/hotels")
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ from pytest_aefm.testbeds.kubernetes.restricted import container_security, pod_s
 __all__ = ["MESH_PORT", "MeshOptions", "mesh_manifests"]
 
 MESH_PORT = 8080
-_MEMORY = "256Mi"  # a service needs some 60 MB, and 25 MB more where its spans wait for a flush
+_MEMORY = "256Mi"  # what a service keeps of its own, and some 10 MB where its spans wait for a flush
 _FOLDER, _FILE = "/etc/aefm", "service.json"
 
 
 @dataclass(frozen=True)
 class MeshOptions:
-    """How to serve a topology: ``image`` holds pytest_aefm, see ``docker/mesh.Dockerfile``.
+    """How to serve a topology: ``image`` runs aefm-mesh, see ``docker/mesh.Dockerfile``.
 
     ``iterations_per_us`` is the calibration of the nodes' CPU; ``otlp_endpoint`` the full URL that takes traces;
     ``node_port`` that of the entry, None for one that the cluster chooses.
@@ -129,7 +129,7 @@ def _pod(topology: Topology, name: str, image: str) -> dict[str, Any]:
     container = {
         "name": "service",
         "image": image,
-        "command": ["python3", "-P", "-m", "pytest_aefm.mesh.server", "--config", f"{_FOLDER}/{_FILE}"],
+        "args": ["--config", f"{_FOLDER}/{_FILE}"],
         "ports": [{"name": "http", "containerPort": MESH_PORT, "protocol": "TCP"}],
         "resources": {"requests": size, "limits": dict(size)},
         # Often until it is up, seldom under load.

@@ -16,6 +16,7 @@ from pytest_aefm.errors import AefmError, DeploymentError
 from pytest_aefm.interference import asked_for
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.mesh.calibrate import calibrate
+from pytest_aefm.mesh.program import find_mesh
 from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
 from pytest_aefm.options import ClusterOptions
 from pytest_aefm.queries import KUBERNETES, fill
@@ -67,7 +68,7 @@ class KubernetesTestbed:
             self._run,
             run_dir,
             self._host,
-            lambda: calibrate(cache_dir).iterations_per_us,
+            lambda: calibrate(find_mesh(), cache_dir).iterations_per_us,
             ready_timeout_s,
         )
         self._supervisor: Supervisor | None = None
