@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pytest_aefm.errors import ConfigurationError
     from pytest_aefm.model import Case
 
-__all__ = ["case_of", "unmarked", "with_cases"]
+__all__ = ["case_of", "unheard", "unmarked", "with_cases"]
 
 
 def case_of(item: pytest.Item) -> Case | None:
@@ -33,3 +33,13 @@ def unmarked(where: str, fixture: str) -> ConfigurationError:
     from pytest_aefm.errors import ConfigurationError
 
     return ConfigurationError(where, f"uses {fixture} and has no marker 'aefm'", None, "add @pytest.mark.aefm(...)")
+
+
+def unheard(item: pytest.Item) -> str:
+    """Return what is wrong with a test whose marker has no effect; empty where there is none, or it has."""
+    callspec = getattr(item, "callspec", None)
+    if any(getattr(mark, "name", "") == "aefm" for mark in getattr(callspec, "marks", ())):
+        return f"{item.nodeid}: the marker 'aefm' has no effect in pytest.param(); mark the test, and use its factors"
+    if isinstance(item, pytest.Function) and case_of(item) is None and item.get_closest_marker("aefm") is not None:
+        return f"{item.nodeid}: the marker 'aefm' has no effect on a method of unittest.TestCase; write a test function"
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,13 +16,21 @@ import pytest
 
 from pytest_aefm import experiment
 from pytest_aefm.cases import unmarked, with_cases
-from pytest_aefm.errors import ConfigurationError
+from pytest_aefm.errors import ConfigurationError, did_you_mean
 from pytest_aefm.load.scripts import changes_data, find_script
 from pytest_aefm.model import AppSpec, Case, ClusterSpec, Trial
 from pytest_aefm.progress import duration_text
 from pytest_aefm.settings import settings_of
 
-__all__ = ["ExperimentFile", "estimates", "parametrize", "plan_lines", "refuse_unmarked", "running_order"]
+__all__ = [
+    "ExperimentFile",
+    "estimates",
+    "is_experiment",
+    "parametrize",
+    "plan_lines",
+    "refuse_unmarked",
+    "running_order",
+]
 
 _NOTES = pytest.StashKey[dict[str, tuple[str, ...]]]()
 _ESTIMATES = pytest.StashKey[dict[str, float]]()
@@ -46,9 +55,28 @@ class ExperimentFile(pytest.Module):
         setattr(module, test.__name__, pytest.mark.aefm(str(self.path))(test))
         return module
 
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """Yield the cases; where they lie is the file, not here."""
+        for item in super().collect():
+            if isinstance(item, pytest.Function):
+                item.reportinfo = partial(_place, self.path, item.name)  # type: ignore[method-assign] # of this item
+            yield item
+
     def funcnamefilter(self, name: str) -> bool:
         """Accept the test whatever ``python_functions`` says."""
         return name.startswith("test_")
+
+
+def _place(path: Path, name: str) -> tuple[Path, int, str]:
+    return path, 0, name
+
+
+_TELLING = re.compile(r"^[\"']?(?:app|script|rate|slos|test_cases)[\"']?\s*:", re.MULTILINE)
+
+
+def is_experiment(path: Path) -> bool:
+    """Return whether a YAML file, well-formed or not, has a key at its top that every experiment has one of."""
+    return _TELLING.search(path.read_text(encoding="utf-8", errors="replace")) is not None
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
@@ -113,6 +141,8 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
         metafunc.config.stash[_NOTES][where] = (*chosen.notes, *lacking)
     else:
         found, app = _script(metafunc, chosen), _app(metafunc, chosen, testbed)
+    if testbed == "local":
+        _refuse_services(chosen, app)
     mutates = chosen.load.mutates
     if found is not None and ("mutates",) not in chosen.settings:
         mutates = changes_data(found)
@@ -149,6 +179,26 @@ def _agreeing(level: list[pytest.Mark], where: str) -> list[pytest.Mark]:
         what = f"{key}: two markers at the same level say {one} and {other}"
         raise ConfigurationError(where, what, "one value", "keep one of them")
     return level
+
+
+def _refuse_services(chosen: experiment.Experiment, app: AppSpec) -> None:
+    """Refuse an SLO on a service that the application's topology has not."""
+    from pytest_aefm.apps import find_app
+    from pytest_aefm.mesh.topology import load_topology
+
+    asked = [(number, one) for number, one in enumerate(chosen.slos) if one.service is not None]
+    if not asked:
+        return
+    try:
+        path = Path(app.topology) if app.topology else find_app(app.name).topology_path
+    except ConfigurationError:  # of a testbed that replaces ours
+        return
+    known = load_topology(path).services
+    for number, one in asked:
+        service = str(one.service)
+        if service not in known:
+            what, expected = f"{one.text}: {app.name} has no service {service!r}", f"one of {', '.join(known)}"
+            raise chosen.settings[("slos",)].error(what, (number,), expected, did_you_mean(service, known))
 
 
 def _refuse_doses(chosen: experiment.Experiment, cases: Iterable[Case]) -> None:
@@ -284,18 +334,33 @@ def _case(item: pytest.Item) -> Case:
 
 
 def estimates(item: pytest.Item) -> tuple[float, Mapping[str, float]]:
-    """Return how many seconds a case will take, and that of every case of the session by node id."""
+    """Return how many seconds a case will take, and that of every case of the session by node id.
+
+    Raises:
+        ConfigurationError: the hook of a case's cost fails, or gives no number.
+    """
     session = item.session
     if _ESTIMATES not in session.stash:
         found: dict[str, float] = {}
         before: Case | None = None
         for each, case in with_cases(session.items):
-            cost = each.config.hook.pytest_aefm_case_cost(config=each.config, case=case, previous=before)
-            found[each.nodeid] = _estimate_s(before, case) if cost is None else float(cost)
+            found[each.nodeid] = _cost_s(each.config, before, case)
             before = case
         session.stash[_ESTIMATES] = found
     known = session.stash[_ESTIMATES]
     return known.get(item.nodeid, 0.0), known
+
+
+def _cost_s(config: pytest.Config, before: Case | None, case: Case) -> float:
+    try:
+        cost = config.hook.pytest_aefm_case_cost(config=config, case=case, previous=before)
+        seconds = _estimate_s(before, case) if cost is None else float(cost)
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"got {cost!r}")
+    except Exception as error:
+        what = f"{type(error).__name__} for {case.id}: {error}"
+        raise ConfigurationError("pytest_aefm_case_cost", what, "a number of seconds, or None") from None
+    return seconds
 
 
 def _estimate_s(before: Case | None, case: Case) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_aefm import fixtures, hooks, lifecycle, recording
-from pytest_aefm.cases import case_of
+from pytest_aefm.cases import case_of, unheard
 from pytest_aefm.controller import Controller
 from pytest_aefm.settings import SETTINGS, add_options, read_settings, refuse_unwritable, settings_of
 
@@ -41,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
             if hasattr(config.option, option):
                 setattr(config.option, option, nothing)
     if not hasattr(config, "workerinput"):
-        refuse_unwritable(config)
+        refuse_unwritable(config, by_ini=False)
         config.pluginmanager.register(Controller(config), "aefm-controller")
 
 
@@ -49,12 +50,19 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Mod
     """Collect YAML files: those named on the command line, and those whose name says that they are experiments."""
     if file_path.suffix not in (".yaml", ".yml"):
         return None
-    patterns = parent.config.getini("aefm_files")
-    if parent.session.isinitpath(file_path) or any(fnmatch(file_path.name, pattern) for pattern in patterns):
-        from pytest_aefm.collection import ExperimentFile
+    named = parent.session.isinitpath(file_path)
+    if named or any(_matches(file_path, parent.config, pattern) for pattern in parent.config.getini("aefm_files")):
+        from pytest_aefm.collection import ExperimentFile, is_experiment
 
-        return ExperimentFile.from_parent(parent, path=file_path)
+        if not named or is_experiment(file_path):  # other plugins have YAML files, too
+            return ExperimentFile.from_parent(parent, path=file_path)
     return None
+
+
+def _matches(path: Path, config: pytest.Config, pattern: str) -> bool:
+    """Return whether a file's name matches a pattern, or its path below rootdir one that has a slash."""
+    relative = path.relative_to(config.rootpath) if path.is_relative_to(config.rootpath) else path
+    return fnmatch(str(relative) if "/" in pattern else path.name, pattern)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -72,6 +80,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the cases of each experiment into their running order, among the places that they occupy."""
+    for item in items:
+        if (what := unheard(item)) and settings_of(item.config).worker is None:  # a worker has no way to refuse
+            raise pytest.UsageError(what)
     places = [index for index, item in enumerate(items) if case_of(item) is not None]
     if places:
         from pytest_aefm.collection import running_order
@@ -81,14 +92,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Warn of what would end cases early, once where there are several workers."""
+    """Refuse what cases could not be reported to; warn of what would end them early, once for several workers."""
     cases = [item for item in session.items if case_of(item) is not None]
+    if cases and settings_of(session.config).worker is None:
+        refuse_unwritable(session.config, by_ini=True)
     neighbour = session.config.pluginmanager.has_plugin("timeout")
     if cases and neighbour and settings_of(session.config).worker in (None, "gw0"):
         from pytest_aefm.collection import estimates
         from pytest_aefm.neighbours import warn_of_timeouts
 
-        warn_of_timeouts([(item, estimates(item)[0]) for item in cases])
+        with _usage_errors():
+            warn_of_timeouts([(item, estimates(item)[0]) for item in cases])
+
+
+@contextmanager
+def _usage_errors() -> Generator[None, None, None]:
+    """Let what is wrong with the experiments end pytest with a message."""
+    from pytest_aefm.errors import ConfigurationError
+
+    try:
+        yield
+    except ConfigurationError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -102,25 +127,29 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     write = reporter.write_line if reporter else print
-    for line in plan_lines(session.items):
-        write(line)
+    with _usage_errors():
+        for line in plan_lines(session.items):
+            write(line)
     return True
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+@pytest.hookimpl(tryfirst=True)  # no wrapper: one that raises takes other plugins' own beginnings away
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begin an attempt of a case."""
     case = case_of(item)
     if case is not None:
         from pytest_aefm.collection import estimates
 
-        own, total = estimates(item)
-        facts = {"estimate_s": own, "total": len(total), "total_s": sum(total.values())}
-        recording.new_state(item, case, **facts)
-        if "_aefm_wanted" in getattr(item, "fixturenames", ()):
-            recording.tell_start(item)
+        state = recording.new_state(item, case)
+        try:
+            state.estimate_s, total = estimates(item)
+            state.total, state.total_s = len(total), sum(total.values())
+        finally:  # without estimates its trial is broken, and told all the same
+            if "_aefm_wanted" in getattr(item, "fixturenames", ()):
+                recording.tell_start(item)
         lifecycle.tell_experiment(item, case)
-    return (yield)
+    elif what := unheard(item):
+        pytest.fail(what, pytrace=False)
 
 
 @pytest.hookimpl(trylast=True)

@@ -295,7 +295,7 @@ def _refuse_other(path: Path, first: str) -> None:
 
 
 def check_writable(path: Path, subject: str) -> None:
-    """Make sure that a report can be written to ``path``, without touching what is there.
+    """Make sure that a report can be written to ``path``, whose folder may be made; touch nothing that is there.
 
     Raises:
         ReportError: it cannot.
@@ -303,8 +303,10 @@ def check_writable(path: Path, subject: str) -> None:
     folder = path.parent
     if path.is_dir():
         raise ReportError(subject, f"{path} is a folder", "the path of a file")
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
     if not folder.is_dir():
-        raise ReportError(subject, f"folder {folder} does not exist", "an existing folder", f"mkdir -p {folder}")
+        raise ReportError(subject, f"{path} cannot be written: {folder} is no folder", "a folder")
     probe = folder / f".{path.name}.{os.getpid()}.probe"
     try:
         probe.touch()

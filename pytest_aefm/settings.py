@@ -211,17 +211,19 @@ def _cluster(config: pytest.Config) -> ClusterOptions:
     )
 
 
-def refuse_unwritable(config: pytest.Config) -> None:
+def refuse_unwritable(config: pytest.Config, *, by_ini: bool) -> None:
     """Find a report, journal or folder of data that cannot be written now, not after five hours.
+
+    What the command line names is looked at once it is read; what the ini file does, only where there are cases.
 
     Raises:
         pytest.UsageError: one that the user named cannot be written.
     """
     settings = settings_of(config)
-    if settings.data is not None:
+    if settings.data is not None and _named(config, "data", by_ini):
         _refuse_data(settings.data, settings.data_format)
     for name, path in (("report", settings.report), ("journal", settings.journal)):
-        if _given(config, name):
+        if _named(config, name, by_ini):
             from pytest_aefm.errors import ReportError
             from pytest_aefm.report import check_writable
 
@@ -241,9 +243,10 @@ def _refuse_data(folder: Path, kind: str) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
-def _given(config: pytest.Config, name: str) -> bool:
-    """Return whether the user named this option, on the command line or in the ini file."""
-    return config.getoption(f"--aefm-{name}") is not None or bool(config.getini(_ini(name)))
+def _named(config: pytest.Config, name: str, by_ini: bool) -> bool:
+    """Return whether the user named this option: in the ini file alone, or on the command line."""
+    said = config.getoption(f"--aefm-{name}") is not None
+    return not said and bool(config.getini(_ini(name))) if by_ini else said
 
 
 def _ini(name: str) -> str:

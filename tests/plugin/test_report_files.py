@@ -73,6 +73,22 @@ def test_options_and_ini_choose_the_paths(folder: ExperimentFolder) -> None:
     assert (folder.path / "from-option.json").exists()
 
 
+def test_an_ini_path_concerns_experiments_alone(folder: ExperimentFolder) -> None:
+    """A report's folder is made when it is written; one that cannot be is refused only where there are cases."""
+    ini = folder.path / "tox.ini"
+    usual = ini.read_text()
+    ini.write_text(usual + "\naefm_report = tox.ini/x.json\n")
+    plain = folder.path / "test_plain.py"
+    plain.write_text("def test_it(): pass")
+    folder.run("test_plain.py").assert_outcomes(passed=1)
+    folder.test()
+    assert pytest.ExitCode.USAGE_ERROR == folder.run().ret
+    assert [] == folder.asked()
+    ini.write_text(usual + "\naefm_report = build/some/x.json\n")
+    folder.run().assert_outcomes(passed=2)
+    assert (folder.path / "build" / "some" / "x.json").exists()
+
+
 def test_no_trial_leaves_the_old_report(folder: ExperimentFolder) -> None:
     """A run that runs no case does not touch the report of an earlier one."""
     folder.test()

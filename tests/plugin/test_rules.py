@@ -153,6 +153,56 @@ def test_a_test_without_the_marker_is_refused(folder: ExperimentFolder) -> None:
     assert "KeyError" not in output
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            "import unittest\n@pytest.mark.aefm(app='shop', script='ok.lua', rate=200, duration=1)\n"
+            "class TestIt(unittest.TestCase):\n    def test_it(self): pass",
+            "::TestIt::test_it: the marker 'aefm' has no effect on a method of unittest.TestCase",
+        ),
+        (
+            "@pytest.mark.parametrize('a', [pytest.param(1, marks=pytest.mark.aefm(app='shop', rate=200))])\n"
+            "def test_it(a): pass",
+            "::test_it[1]: the marker 'aefm' has no effect in pytest.param()",
+        ),
+    ],
+)
+def test_a_marker_without_effect_is_refused(folder: ExperimentFolder, source: str, words: str) -> None:
+    """Where the marker cannot make cases, pytest ends with a message; on a worker the test is an error."""
+    folder.pytester.makepyfile(f"import pytest\n{source}\n")
+    result = folder.run()
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    assert words in result.stderr.str()
+    result = folder.run("-n1", subprocess=True)
+    result.assert_outcomes(errors=1)
+    assert words in result.stdout.str()
+
+
+@pytest.mark.parametrize("answer", ["1 / 0", "'soon'", "float('nan')"])
+def test_a_cost_that_is_no_number_is_named(folder: ExperimentFolder, answer: str) -> None:
+    """A hook of a case's cost that fails, or gives no number, ends the plan with a message, and breaks the cases."""
+    add_to_conftest(folder, f"def pytest_aefm_case_cost(case):\n    return {answer}\n")
+    folder.test()
+    plan = folder.run("--aefm-plan")
+    assert pytest.ExitCode.USAGE_ERROR == plan.ret
+    assert "pytest_aefm_case_cost: " in plan.stderr.str()
+    folder.run().assert_outcomes(errors=1)
+    assert "expected a number of seconds, or None" in folder.trial()["reason"]
+
+
+def test_a_misspelt_service_is_refused(folder: ExperimentFolder) -> None:
+    """An SLO on a service that the application has not is found at collection, with the nearest name."""
+    folder.test('slos=["cpu(serach) < 80%"]')
+    path = next(folder.path.glob("test_*.py"))
+    path.write_text(path.read_text().replace('"shop"', '"hotel"'))
+    result = folder.run()
+    assert pytest.ExitCode.INTERRUPTED == result.ret
+    result.stdout.fnmatch_lines(
+        ["*: slos?0?: cpu(serach) < 80%: hotel has no service 'serach'; *did you mean 'search'?"]
+    )
+
+
 # Outcomes
 
 

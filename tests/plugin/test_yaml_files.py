@@ -55,3 +55,23 @@ def test_runs_under_xdist(folder: ExperimentFolder) -> None:
     (folder.path / "shop.aefm.yaml").write_text(YAML)
     folder.run("-n2", subprocess=True).assert_outcomes(passed=2)
     assert 2 == len(folder.report()["trials"])
+
+
+def test_yaml_of_others_is_left_to_them(folder: ExperimentFolder) -> None:
+    """A file that is named and has none of our keys is another plugin's; a pattern may be a path below rootdir."""
+    ini = folder.path / "tox.ini"
+    ini.write_text(ini.read_text() + "\naefm_files = exp/*.yaml\n")
+    (folder.path / "api.tavern.yaml").write_text("test_name: api\nstages: []\n")
+    (folder.path / "exp").mkdir()
+    (folder.path / "exp" / "shop.yaml").write_text(YAML)
+    (folder.path / "shop.yaml").write_text(YAML)
+    assert [] == collected(folder.run("--collect-only", "-q", "api.tavern.yaml"))
+    assert {"exp/shop.yaml"} == {line.partition("::")[0] for line in collected(folder.run("--collect-only", "-q"))}
+
+
+def test_a_case_lies_in_its_file(folder: ExperimentFolder) -> None:
+    """Where pytest says where a case is, it names the YAML file."""
+    folder.use("deploy")
+    (folder.path / "shop.aefm.yaml").write_text(YAML)
+    folder.run("--junitxml=junit.xml", "-ojunit_family=xunit1", "-k150rps").assert_outcomes(errors=1, deselected=1)
+    assert 'file="shop.aefm.yaml"' in (folder.path / "junit.xml").read_text()
