@@ -42,6 +42,8 @@ int conn_open(struct conn *c, struct loop *loop, const struct sockaddr *address,
     c->used = c->wants_out = false;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     bool connected = connect(c->fd, address, address_len) == 0;
+    /* Of a Unix socket EAGAIN says that the target's queue is full, not that something is short here. */
+    if (!connected && errno == EAGAIN && address->sa_family == AF_UNIX) errno = ECONNREFUSED;
     if (!connected && errno != EINPROGRESS) return give_up(c, errno);
     c->wants_out = !connected;
     c->state = connected ? CONN_IDLE : CONN_CONNECTING;

@@ -11,10 +11,10 @@
 
 #include "awake.h"
 #include "clock.h"
-#include "net.h"
 #include "random.h"
 #include "report.h"
 #include "run.h"
+#include "target.h"
 
 enum exit_status { EXIT_DONE = 0, EXIT_USAGE = 1, EXIT_SCRIPT = 2, EXIT_CONNECT = 3, EXIT_INTERNAL = 4, EXIT_UNTRUSTED = 5 };
 
@@ -30,7 +30,6 @@ struct program {
     struct awake *awake; /* NULL without --keep-awake */
     uint32_t prepared;
     uint64_t seed;
-    struct address target;
     FILE *json;
     struct report report;
 };
@@ -75,14 +74,10 @@ static void raise_descriptor_limit(void) {
 }
 
 static enum exit_status resolve(struct program *p) {
-    const struct url *url = &p->options.url;
-    int timeout_ms = (int)(p->options.timeout_ns / NS_PER_MS < 60000 ? p->options.timeout_ns / NS_PER_MS : 60000);
-    bool dry = p->options.action == ACTION_CHECK;
-    const char *wrong = net_resolve(dry ? "127.0.0.1" : url->host, url->port, timeout_ms, &p->target.storage,
-                                    &p->target.len);
-    if (!wrong) return EXIT_DONE;
-    fprintf(stderr, "aefm-wrk: %s:%s: %s\n", url->host, url->port, wrong);
-    return EXIT_CONNECT;
+    char error[URL_HOST_MAX + 128];
+    p->report.targets = &p->run.targets;
+    if (target_find(&p->options, &p->run.targets, error, sizeof error) == 0) return EXIT_DONE;
+    return complain(error, EXIT_CONNECT);
 }
 
 /* Open all interpreters, then run setup() and init() for each thread, before any thread starts. */
@@ -92,7 +87,7 @@ static enum exit_status prepare_scripts(struct program *p) {
     if (script_error(p->script)) return script_failed(p->script);
     p->workers = must_alloc(o->threads, sizeof *p->workers);
     for (uint32_t i = 0; i < o->threads; i++, p->prepared++) {
-        worker_prepare(&p->workers[i], &p->run, i, script_open(o, random_mix(p->seed, i)), &p->target);
+        worker_prepare(&p->workers[i], &p->run, i, script_open(o, random_mix(p->seed, i)));
     }
     for (uint32_t i = 0; i < o->threads; i++) {
         struct worker *w = &p->workers[i];
@@ -163,14 +158,13 @@ static void set_schedule(struct program *p) {
 }
 
 static enum exit_status refuse_unreachable(struct program *p) {
-    char message[URL_HOST_MAX + 64];
+    char target[URL_HOST_MAX + 16], message[URL_HOST_MAX + 128];
     int error = ETIMEDOUT;
     for (uint32_t i = 0; i < p->options.threads; i++) {
         if (p->workers[i].connect_error) error = p->workers[i].connect_error;
     }
-    bool v6 = strchr(p->options.url.host, ':') != NULL;
-    snprintf(message, sizeof message, v6 ? "[%s]:%s: %s" : "%s:%s: %s", p->options.url.host, p->options.url.port,
-             strerror(error));
+    target_text(&p->options, target, sizeof target);
+    snprintf(message, sizeof message, "%s: %s", target, strerror(error));
     return complain(message, EXIT_CONNECT);
 }
 
@@ -392,6 +386,7 @@ static void free_program(struct program *p) {
     if (p->json && p->json != stdout) fclose(p->json);
     if (p->run.stop_fd > 0) close(p->run.stop_fd);
     if (p->run.progress_fd > 0) close(p->run.progress_fd);
+    free(p->run.targets.at);
     options_free(&p->options);
 }
 

@@ -32,19 +32,49 @@ set(CMAKE_C_EXTENSIONS OFF)
 
 # What other native programs may share: no Lua in here.
 add_library(aefm_net STATIC
-  ${native}/base64.c ${native}/buffer.c ${native}/conn.c ${native}/due_queue.c ${native}/histogram.c
-  ${native}/http_parser.c ${native}/http_reader.c ${native}/http_request.c ${native}/json.c ${native}/loop.c
-  ${native}/net.c ${native}/options.c ${native}/outcome.c ${native}/pacer.c ${native}/quantity.c
-  ${native}/queue_track.c ${native}/record.c ${native}/sample.c ${native}/schedule.c ${native}/selftest.c
-  ${native}/stats.c ${native}/tagged.c ${native}/tags.c ${native}/url.c)
+  ${native}/base64.c
+  ${native}/buffer.c
+  ${native}/conn.c
+  ${native}/due_queue.c
+  ${native}/histogram.c
+  ${native}/http_parser.c
+  ${native}/http_reader.c
+  ${native}/http_request.c
+  ${native}/json.c
+  ${native}/loop.c
+  ${native}/net.c
+  ${native}/options.c
+  ${native}/outcome.c
+  ${native}/pacer.c
+  ${native}/quantity.c
+  ${native}/queue_track.c
+  ${native}/record.c
+  ${native}/sample.c
+  ${native}/schedule.c
+  ${native}/selftest.c
+  ${native}/stats.c
+  ${native}/tagged.c
+  ${native}/tags.c
+  ${native}/target.c
+  ${native}/url.c)
 target_include_directories(aefm_net PUBLIC ${native})
 target_link_libraries(aefm_net PUBLIC aefm_options m)
 
 if(LUAJIT_FOUND AND Threads_FOUND)
   add_executable(aefm-wrk
-    ${native}/awake.c ${native}/main.c ${native}/observe.c ${native}/report_json.c ${native}/report_series.c
-    ${native}/report_statistics.c ${native}/report_text.c ${native}/self_check.c ${native}/script.c
-    ${native}/script_api.c ${native}/script_prelude.c ${native}/worker.c ${native}/worker_conn.c)
+    ${native}/awake.c
+    ${native}/main.c
+    ${native}/observe.c
+    ${native}/report_json.c
+    ${native}/report_series.c
+    ${native}/report_statistics.c
+    ${native}/report_text.c
+    ${native}/script.c
+    ${native}/script_api.c
+    ${native}/script_prelude.c
+    ${native}/self_check.c
+    ${native}/worker.c
+    ${native}/worker_conn.c)
   target_include_directories(aefm-wrk PRIVATE ${LUAJIT_INCLUDE_DIRS})
   target_link_libraries(aefm-wrk PRIVATE aefm_net ${LUAJIT_LINK_LIBRARIES} Threads::Threads m)
   if(DEFINED SKBUILD_SCRIPTS_DIR)

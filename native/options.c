@@ -9,6 +9,8 @@
 #include "clock.h"
 #include "quantity.h"
 
+#define UNIX_PATH_LONGEST 107
+
 const char options_usage[] =
     "Usage: aefm-wrk <options> <url> [-- <script arguments>]\n"
     "  -c, --connections <N>  connections to keep open (10)\n"
@@ -31,15 +33,24 @@ const char options_usage[] =
     "      --start-at   <NS>  begin at this CLOCK_MONOTONIC time, in nanoseconds\n"
     "      --busy-poll   <T>  wake this long before each request is due and spin (0)\n"
     "      --keep-awake       spin at idle priority on one core per thread, so that none falls asleep\n"
+    "      --target    <ADDR>  connect there instead, host:port or unix:/path; may be given again: all are used\n"
     "      --tag-path  <RULE>  account apart for requests of a path, 'search=GET /hotels*'; may be given again\n"
     "      --check            run setup, init and request of the script without any network, and exit\n"
     "  -v, --version          print the version and exit\n"
     "  -h, --help             print this and exit\n"
     "Times: 10 (seconds), 500us, 500ms, 2s, 1m, 1h. See docs/aefm-wrk.md.\n";
 
-enum option_id { CONNECTIONS, DURATION, THREADS, RATE, DIST, SCHEDULE, SCRIPT, HEADER, LATENCY, U_LATENCY, BATCH,
-                 TIMEOUT, DRAIN, LIMITS, WARMUP, JSON, SEED, START_AT, BUSY_POLL, KEEP_AWAKE, TAG_PATH, CHECK, VERSION, HELP,
-                 OPTION_IDS };
+enum option_id {
+    CONNECTIONS, DURATION, THREADS, RATE, DIST, SCHEDULE,
+    SCRIPT, HEADER,
+    LATENCY, U_LATENCY, BATCH,
+    TIMEOUT, DRAIN, LIMITS, WARMUP,
+    JSON,
+    SEED, START_AT, BUSY_POLL, KEEP_AWAKE,
+    TARGET, TAG_PATH,
+    CHECK, VERSION, HELP,
+    OPTION_IDS
+};
 
 struct option_spec {
     const char *name;
@@ -58,8 +69,9 @@ static const struct option_spec specs[OPTION_IDS] = {
     [JSON] = {"json", 0, true},
     [SEED] = {"seed", 0, true},                 [START_AT] = {"start-at", 0, true},
     [BUSY_POLL] = {"busy-poll", 0, true},       [KEEP_AWAKE] = {"keep-awake", 0, false},
-    [TAG_PATH] = {"tag-path", 0, true},         [CHECK] = {"check", 0, false},
-    [VERSION] = {"version", 'v', false},        [HELP] = {"help", 'h', false},
+    [TAG_PATH] = {"tag-path", 0, true},         [TARGET] = {"target", 0, true},
+    [CHECK] = {"check", 0, false},              [VERSION] = {"version", 'v', false},
+    [HELP] = {"help", 'h', false},
 };
 
 struct parse {
@@ -101,6 +113,17 @@ static bool take_tag_path(struct parse *p, const char *text) {
     struct options *o = p->options;
     const char *expected = tag_rule_parse(text, &o->tag_rules[o->tag_rule_count++]);
     return expected ? refuse(p, TAG_PATH, expected, text) : true;
+}
+
+static bool take_target(struct parse *p, const char *text) {
+    struct target *target = &p->options->targets[p->options->target_count++];
+    if (strncmp(text, "unix:", 5) == 0) {
+        target->unix_path = text + 5;
+        bool fits = text[5] && strlen(text + 5) <= UNIX_PATH_LONGEST;
+        return fits ? true : refuse(p, TARGET, "a path of 1 to 107 bytes after 'unix:'", text);
+    }
+    bool fine = !url_parse_authority(text, strlen(text), &target->url) && target->url.has_port;
+    return fine ? true : refuse(p, TARGET, "host:port or unix:/path", text);
 }
 
 static bool take_rate(struct parse *p, const char *text) {
@@ -151,6 +174,7 @@ static bool take(struct parse *p, enum option_id id, const char *value) {
     case DIST: return take_dist(p, value);
     case SCHEDULE: return take_schedule(p, value);
     case HEADER: return take_header(p, value);
+    case TARGET: return take_target(p, value);
     case TAG_PATH: return take_tag_path(p, value);
     case SCRIPT: o->script = value; break;
     case JSON: o->json = value; break;
@@ -250,6 +274,7 @@ int options_parse(int argc, const char *const *argv, struct options *options, ch
                                 .drain_ns = DRAIN_WITHOUT_LIMIT};
     options->headers = must_alloc((size_t)argc, sizeof *options->headers);
     options->tag_rules = must_alloc((size_t)argc, sizeof *options->tag_rules);
+    options->targets = must_alloc((size_t)argc, sizeof *options->targets);
     options->script_args = must_alloc((size_t)argc, sizeof *options->script_args);
     struct parse p = {options, error, error_size};
     bool only_positional = false;
@@ -269,5 +294,6 @@ int options_parse(int argc, const char *const *argv, struct options *options, ch
 void options_free(struct options *options) {
     free(options->headers);
     free(options->tag_rules);
+    free(options->targets);
     free(options->script_args);
 }

@@ -16,6 +16,12 @@
 
 enum action { ACTION_RUN, ACTION_CHECK, ACTION_HELP, ACTION_VERSION };
 
+/* Where connections go instead of to the URL's host. */
+struct target {
+    const char *unix_path; /* NULL: to the host and port of `url` */
+    struct url url;
+};
+
 struct options {
     enum action action;
     uint32_t threads;
@@ -42,6 +48,8 @@ struct options {
     size_t header_count;
     struct tag_rule *tag_rules;
     size_t tag_rule_count;
+    struct target *targets;
+    size_t target_count;
     const char *url_text;
     struct url url;
     const char **script_args;

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "net.h"
 #include "observe.h"
 #include "options.h"
 #include "outcome.h"
@@ -35,6 +36,7 @@ struct report {
     const struct options *options;
     int argc;
     const char *const *argv;
+    const struct addresses *targets;
     uint64_t seed;
     bool interrupted;
     uint64_t window_start_ns; /* CLOCK_MONOTONIC */

@@ -123,6 +123,12 @@ static void put_run(struct json *j, const struct report *r) {
     for (int i = 0; i < r->argc; i++) json_text(j, NULL, r->argv[i]);
     json_close(j, ']');
     json_text(j, "url", r->options->url_text);
+    json_open(j, "targets", '[');
+    for (size_t i = 0; i < r->targets->count; i++) {
+        char text[NET_TEXT_MAX];
+        if (!net_address_text(&r->targets->at[i], text, sizeof text)) json_text(j, NULL, text);
+    }
+    json_close(j, ']');
     json_uint(j, "seed", r->seed);
     json_bool(j, "interrupted", r->interrupted);
     json_text(j, "ended_by", r->interrupted ? "interrupt" : "duration");

@@ -21,6 +21,7 @@ struct run {
     const struct options *options;
     struct schedule schedule; /* with the warm-up */
     uint64_t seed;            /* of the arrivals */
+    struct addresses targets; /* connection i of the whole run goes to number i modulo their count */
     uint64_t start_ns;        /* of the schedule (the warm-up) */
     uint64_t window_start_ns; /* start + warm-up */
     uint64_t window_end_ns;
@@ -85,8 +86,7 @@ struct worker {
 };
 
 /* Prepare a worker with its interpreter opened and init() not yet called. */
-void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct script *script,
-                    const struct address *address);
+void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct script *script);
 
 /* After init(): learn which functions the script has and check the fixed request. False after a script error. */
 bool worker_learn_script(struct worker *w);

@@ -7,24 +7,20 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/socket.h>
 
 #include "histogram.h"
 #include "http_reader.h"
+#include "net.h"
 #include "options.h"
 #include "outcome.h"
 
 struct script;
 
-struct address {
-    struct sockaddr_storage storage;
-    socklen_t len;
-};
-
 /* What a Lua `thread` object stands for. */
 struct script_thread {
     struct script *script;
     struct address address;
+    bool moved;        /* the script has set `addr`: all connections go there */
     atomic_bool *stop; /* set by thread:stop() */
 };
 

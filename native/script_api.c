@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "net.h"
 #include "script_internal.h"
 
 #define THREAD "wrk.thread"
@@ -110,16 +109,16 @@ static int thread_newindex(lua_State *L) {
     const char *key = luaL_checkstring(L, 2);
     if (strcmp(key, "addr") != 0) return luaL_error(L, "cannot set '%s' of a thread; use thread:set()", key);
     thread->address = *(struct address *)luaL_checkudata(L, 3, ADDRESS);
+    thread->moved = true;
     return 0;
 }
 
 static int address_tostring(lua_State *L) {
     const struct address *address = luaL_checkudata(L, 1, ADDRESS);
-    char host[NI_MAXHOST], port[NI_MAXSERV];
-    int wrong = getnameinfo((const struct sockaddr *)&address->storage, address->len, host, sizeof host, port,
-                            sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
-    if (wrong) return luaL_error(L, "address: %s", gai_strerror(wrong));
-    lua_pushfstring(L, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    char text[NET_TEXT_MAX];
+    const char *wrong = net_address_text(address, text, sizeof text);
+    if (wrong) return luaL_error(L, "address: %s", wrong);
+    lua_pushstring(L, text);
     return 1;
 }
 
@@ -142,7 +141,7 @@ static int wrk_lookup(lua_State *L) {
 static int wrk_connect(lua_State *L) {
     const struct address *address = luaL_checkudata(L, 1, ADDRESS);
     bool dry = lua_toboolean(L, lua_upvalueindex(1));
-    lua_pushboolean(L, dry || net_probe((const struct sockaddr *)&address->storage, address->len, 2000) == 0);
+    lua_pushboolean(L, dry || net_probe(address, 2000) == 0);
     return 1;
 }
 

@@ -14,7 +14,7 @@ static const char *take_port(const char *colon, size_t len, struct url *url) {
     return port >= 1 && port <= 65535 ? NULL : "expected a port of 1 to 65535";
 }
 
-static const char *take_host(const char *authority, size_t len, struct url *url) {
+const char *url_parse_authority(const char *authority, size_t len, struct url *url) {
     const char *host = authority, *end = authority + len, *host_end;
     if (len && *host == '[') {
         host_end = memchr(host, ']', len);
@@ -43,7 +43,7 @@ const char *url_parse(const char *text, struct url *url) {
     for (const char *c = text; *c; c++) {
         if ((unsigned char)*c <= 0x20 || *c == 0x7f) return "expected no white space or control characters";
     }
-    const char *wrong = take_host(authority, len, url);
+    const char *wrong = url_parse_authority(authority, len, url);
     if (wrong) return wrong;
     snprintf(url->authority, sizeof url->authority, "%.*s", (int)len, authority);
     url->path = authority + len;

@@ -19,4 +19,7 @@ struct url {
 /* Parse `text`; `url` points into it. Return NULL, or what was expected (static text). */
 const char *url_parse(const char *text, struct url *url);
 
+/* Parse "host:port" or "[address]:port" into host and port. Return NULL, or what was expected (static text). */
+const char *url_parse_authority(const char *text, size_t len, struct url *url);
+
 #endif

@@ -18,11 +18,10 @@ void run_stop(struct run *run) {
     if (write(run->stop_fd, &one, sizeof one) < 0) return; /* the counter is full: it is readable already */
 }
 
-void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct script *script,
-                    const struct address *address) {
+void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct script *script) {
     const struct options *o = run->options;
     *w = (struct worker){.run = run, .index = index, .script = script};
-    w->script_thread = (struct script_thread){.script = script, .address = *address, .stop = &w->stop};
+    w->script_thread = (struct script_thread){.script = script, .address = run->targets.at[0], .stop = &w->stop};
     w->conn_count = pacer_share(o->connections, index, o->threads);
     w->conns = must_alloc(w->conn_count, sizeof *w->conns);
     w->seconds = (size_t)((o->duration_ns + NS_PER_S - 1) / NS_PER_S);

@@ -56,9 +56,15 @@ static void open_failed(struct worker *w, struct conn *c, int error, uint64_t no
     pause_conn(w, c, now);
 }
 
+static const struct address *target_of(const struct worker *w, const struct conn *c) {
+    const struct addresses *targets = &w->run->targets;
+    size_t number = (size_t)(c - w->conns) * w->run->options->threads + w->index;
+    return w->script_thread.moved ? &w->script_thread.address : &targets->at[number % targets->count];
+}
+
 static void open_one(struct worker *w, uint64_t now) {
-    const struct address *to = &w->script_thread.address;
     struct conn *c = w->closed.head;
+    const struct address *to = target_of(w, c);
     conn_list_remove(&w->closed, c);
     int error = conn_open(c, &w->loop, (const struct sockaddr *)&to->storage, to->len);
     if (error) {

@@ -84,6 +84,7 @@ class Server:
 
     behave: Behaviour = _ok
     family: socket.AddressFamily = socket.AF_INET
+    path: Path | None = None  # of a Unix socket
     exchanges: list[Exchange] = field(default_factory=list)
     connections: int = 0
 
@@ -92,10 +93,14 @@ class Server:
         self._ended = threading.Event()
         self._socks: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(
-            ("::1" if self.family == socket.AF_INET6 else "127.0.0.1", 0), family=self.family, backlog=256
-        )
-        self.port: int = self._listener.getsockname()[1]
+        if self.path:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(self.path))
+            self._listener.listen(256)
+        else:
+            host = "::1" if self.family == socket.AF_INET6 else "127.0.0.1"
+            self._listener = socket.create_server((host, 0), family=self.family, backlog=256)
+        self.port: int = 0 if self.path else self._listener.getsockname()[1]
         self._spawn(self._accept)
 
     @property
@@ -125,7 +130,8 @@ class Server:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if not self.path:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
             self._socks.append(sock)
             self._spawn(self._serve, sock)
@@ -200,8 +206,10 @@ def serve() -> Iterator[Callable[..., Server]]:
     """Return a function that starts servers; they end with the test."""
     servers: list[Server] = []
 
-    def start(behave: Behaviour = _ok, family: socket.AddressFamily = socket.AF_INET) -> Server:
-        server = Server(behave, family)
+    def start(
+        behave: Behaviour = _ok, family: socket.AddressFamily = socket.AF_INET, path: Path | None = None
+    ) -> Server:
+        server = Server(behave, family, path)
         servers.append(server)
         return server
 
