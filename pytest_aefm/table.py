@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pytest_aefm.report import table_rows
-
 __all__ = ["table_lines", "warning_lines"]
 
 _MOST_ROWS = 40
@@ -19,6 +17,8 @@ def table_lines(
 
     Where it is wider than ``width``, columns go whose values the case's id holds, too; then long ids are cut.
     """
+    from pytest_aefm.report import table_rows  # needs what is heavy, and only where there are trials
+
     entries = list(trials)
     head, *rows = table_rows(entries)
     kept, others = [], 0
