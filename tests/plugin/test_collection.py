@@ -292,7 +292,7 @@ def test_a_session_has_one_testbed(folder: ExperimentFolder) -> None:
         ("--aefm-inconclusive=maybe", "fail, warn or pass"),
         ("--aefm-testbed=moon", "local or kubernetes"),
         ("--aefm-seed=x", "a whole number"),
-        ("--aefm-report=none/report.json", "folder * does not exist"),
+        ("--aefm-report=tox.ini/report.json", "tox.ini is no folder"),
         ("--aefm-report=.", "is a folder"),
     ],
 )

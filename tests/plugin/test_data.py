@@ -62,7 +62,7 @@ def test_tables_that_cannot_be_added_are_told(folder: ExperimentFolder) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--aefm-data=no/data",), "--aefm-data: folder * does not exist*"),
+        (("--aefm-data=tox.ini/data",), "--aefm-data: *tox.ini is no folder*"),
         (("--aefm-data=data", "--aefm-data-format=xlsx"), "--aefm-data-format: 'xlsx'; expected csv or parquet*"),
     ],
 )
