@@ -93,10 +93,10 @@ def test_a_table_that_cannot_be_extended_stays(tmp_path: Path) -> None:
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    """It is refused before anything runs, as is a folder in a folder that is not there."""
+    """It is refused before anything runs, as is a folder in a file; one in a folder that is to be made will do."""
     (tmp_path / "data").write_text("")
     with pytest.raises(ReportError, match=r"--aefm-data: .* is a file"):
         refuse_folder(tmp_path / "data", "csv")
-    with pytest.raises(ReportError, match="does not exist"):
-        refuse_folder(tmp_path / "no" / "data", "csv")
-    refuse_folder(tmp_path / "new", "csv")
+    with pytest.raises(ReportError, match="is no folder"):
+        refuse_folder(tmp_path / "data" / "below", "csv")
+    refuse_folder(tmp_path / "new" / "data", "csv")
