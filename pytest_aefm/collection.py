@@ -71,7 +71,7 @@ def _place(path: Path, name: str) -> tuple[Path, int, str]:
     return path, 0, name
 
 
-_TELLING = re.compile(r"^[\"']?(?:app|script|rate|slos|test_cases)[\"']?\s*:", re.MULTILINE)
+_TELLING = re.compile(r"^(?:\{.*?)?[\"']?(?:app|script|rate|slos|test_cases)[\"']?\s*:", re.MULTILINE)
 
 
 def is_experiment(path: Path) -> bool:

@@ -50,11 +50,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Mod
     """Collect YAML files: those named on the command line, and those whose name says that they are experiments."""
     if file_path.suffix not in (".yaml", ".yml"):
         return None
-    named = parent.session.isinitpath(file_path)
-    if named or any(_matches(file_path, parent.config, pattern) for pattern in parent.config.getini("aefm_files")):
+    ours = any(_matches(file_path, parent.config, pattern) for pattern in parent.config.getini("aefm_files"))
+    if ours or parent.session.isinitpath(file_path):
         from pytest_aefm.collection import ExperimentFile, is_experiment
 
-        if not named or is_experiment(file_path):  # other plugins have YAML files, too
+        if ours or is_experiment(file_path):  # other plugins have YAML files, too
             return ExperimentFile.from_parent(parent, path=file_path)
     return None
 

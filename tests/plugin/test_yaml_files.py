@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_aefm.collection import is_experiment
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.plugin.conftest import ExperimentFolder
 
 YAML = "app: shop\nscript: ok.lua\nrate: [150, 200]\nduration: 400ms\nwarmup: 0\nconnections: 96\n"
@@ -67,6 +71,21 @@ def test_yaml_of_others_is_left_to_them(folder: ExperimentFolder) -> None:
     (folder.path / "shop.yaml").write_text(YAML)
     assert [] == collected(folder.run("--collect-only", "-q", "api.tavern.yaml"))
     assert {"exp/shop.yaml"} == {line.partition("::")[0] for line in collected(folder.run("--collect-only", "-q"))}
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("name: x\napp: hotel\n", True),
+        ('{"name": "x", "app": "hotel"}', True),
+        ("test_name: api\nstages: []\n", False),
+        ("stages: [{app: x}]\n", False),
+    ],
+)
+def test_experiments_are_told_from_other_yaml(text: str, ours: bool, tmp_path: Path) -> None:
+    """By a key at the top, also where the mapping is written in braces, as JSON is."""
+    (tmp_path / "x.yaml").write_text(text)
+    assert ours == is_experiment(tmp_path / "x.yaml")
 
 
 def test_a_case_lies_in_its_file(folder: ExperimentFolder) -> None:
