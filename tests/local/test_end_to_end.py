@@ -136,11 +136,11 @@ def alive(processes: set[psutil.Process]) -> list[str]:
 
 def test_search_under_interference(project: Project) -> None:
     """Two cases run, one of them disturbed with a proven dose; report, metrics and checks are complete."""
-    project.test(cpu="[0, 1]")
+    project.test(cpu="[0, 2]", rate="200")
     status, output = project.run()
     assert 0 == status, output
     quiet, disturbed = project.report()["trials"]
-    assert ("hotel-cpu0-20rps", "hotel-cpu1-20rps") == (quiet["case"], disturbed["case"])
+    assert ("hotel-cpu0-200rps", "hotel-cpu2-200rps") == (quiet["case"], disturbed["case"])
     (dose,) = disturbed["doses"]
     assert dose["ok"]
     assert dose["share"] >= 0.9

@@ -175,7 +175,8 @@ def test_every_script_is_served(quiet: Mesh, script: Path) -> None:
     rate, seconds = (100, 4) if "mixed" in script.stem else (40, 1)
     options = f"-t1 -c200 -R{rate} -d{seconds}s --timeout 20s --seed 1 --json -".split()
     command: list[str | Path] = [AefmWrk.find().program, *options, "-s", script, f"http://127.0.0.1:{quiet.entry}"]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, timeout=60)
+    assert done.returncode in (0, 5), done.stderr  # 5: a busy machine made requests leave late
     assert {"success": rate * seconds} == json.loads(done.stdout)["outcomes"]
     spans, after = quiet.flush(), quiet.served()
     frontend, served = spans.services.index("frontend"), Counter[str]()
