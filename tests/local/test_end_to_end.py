@@ -144,7 +144,8 @@ def test_search_under_interference(project: Project) -> None:
     (dose,) = disturbed["doses"]
     assert dose["ok"]
     assert dose["share"] >= 0.9
-    assert disturbed["effect"]["run_delay_ms_per_s"]["frontend"] > quiet["effect"]["run_delay_ms_per_s"]["frontend"]
+    assert disturbed["effect"]["run_delay_ms_per_s"]["frontend"] > 0
+    assert disturbed["metrics"]["p50"] > quiet["metrics"]["p50"]
     assert {"cpu(search)", "self_time(rate, p95)", "restarts", "p99"} <= set(quiet["metrics"])
     assert 0 < quiet["metrics"]["cpu(frontend)"] < 1
     assert {"traces", "testbed"} <= {name for name, state in quiet["collectors"].items() if state["ok"]}
