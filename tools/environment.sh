@@ -19,7 +19,7 @@ main=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target "$packages" "$@"
 printf 'import site; site.addsitedir(r"%s")\n' "$main" >"$packages/zz_main.pth"
 # Programs are looked up beside the interpreter first.
-for program in .venv/bin/{aefm-wrk,prometheus}; do
+for program in .venv/bin/{aefm-wrk,aefm-mesh,prometheus}; do
     [[ ! -e $program ]] || ln -s "$PWD/$program" "$folder/bin/"
 done
 printf '%s' "$key" >"$folder/.key"
