@@ -1,4 +1,4 @@
-"""The clock of a source against ours, from the ``Date`` of its answers."""
+"""The clock of a source against ours, and how the ``Date`` of its answers tells it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+
+from pytest_aefm.model import Window
 
 __all__ = ["Clock", "http_clock"]
 
@@ -19,6 +21,10 @@ class Clock:
 
     offset_s: float
     uncertainty_s: float
+
+    def shift(self, window: Window) -> Window:
+        """Return our window on the source's clock."""
+        return Window(window.start_wall_s + self.offset_s, window.start_mono_s, window.duration_s)
 
 
 def http_clock(date: Callable[[], str | None]) -> Clock:

@@ -15,8 +15,9 @@ from itertools import pairwise
 from typing import Any
 
 from pytest_aefm.collectors import Observations
+from pytest_aefm.collectors.clocks import Clock
 from pytest_aefm.collectors.figures import Limits, Series, merged, node_figures, service_figures, unfit_peak
-from pytest_aefm.collectors.promql import Clock, PrometheusServer
+from pytest_aefm.collectors.promql import PrometheusServer
 from pytest_aefm.collectors.samples import Sample
 from pytest_aefm.collectors.tables import hardware_data
 from pytest_aefm.model import Window

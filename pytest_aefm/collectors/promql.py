@@ -8,7 +8,6 @@ import json
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -19,29 +18,18 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
+from pytest_aefm.collectors.clocks import Clock
 from pytest_aefm.collectors.samples import Sample
 from pytest_aefm.errors import CollectorError
 from pytest_aefm.model import Window
 
-__all__ = ["Clock", "PrometheusServer", "seconds"]
+__all__ = ["PrometheusServer", "seconds"]
 
 MOST_BYTES = 64 * 2**20
 """The longest answer that is taken in."""
 
 _RETRY = Retry(total=2, backoff_factor=0.1, status_forcelist=(429, 502, 503, 504), raise_on_status=False)
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """A source's clock against ours: ``offset_s`` ahead, give or take ``uncertainty_s``."""
-
-    offset_s: float
-    uncertainty_s: float
-
-    def shift(self, window: Window) -> Window:
-        """Return our window on the source's clock."""
-        return Window(window.start_wall_s + self.offset_s, window.start_mono_s, window.duration_s)
 
 
 class PrometheusServer:

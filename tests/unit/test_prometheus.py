@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_aefm.collectors import promql
+from pytest_aefm.collectors.clocks import Clock
 from pytest_aefm.collectors.figures import Limits
 from pytest_aefm.collectors.prometheus import Layout, PrometheusCollector
 from pytest_aefm.collectors.promql import PrometheusServer, seconds
@@ -100,7 +101,7 @@ def test_a_clock_that_is_too_uncertain_carries_no_verdict(
     """Where it is known to less than half of a scrape interval, all metrics are unfit, with the reason."""
     fake.sampled("used", [(999.5, 1), (1005.5, 4)], service="geo")
     fake.intervals = {"aefm": "1s"}
-    monkeypatch.setattr(PrometheusServer, "clock", lambda self: promql.Clock(0.0, 0.7))
+    monkeypatch.setattr(PrometheusServer, "clock", lambda self: Clock(0.0, 0.7))
     seen = collector(fake).collect(WINDOW)
     assert "cpu_cores(geo)" in seen.metrics
     assert "the clock is known to 0.7 s only, and there is a sample every 1 s" == seen.unfit["cpu_cores(geo)"]
