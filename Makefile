@@ -1,9 +1,13 @@
 # `make` or `make help` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster native-test test-packaging test-oldest test-neighbours bars lint format docs clean
+.PHONY: help setup demo test test-cluster native-test fuzz test-packaging test-oldest test-neighbours bars lint format docs clean
 
 PYTEST := .venv/bin/pytest
 NATIVE_BUILD := build/sanitized
+FUZZ_BUILD := build/fuzz
+# How long `make fuzz` takes for each of its targets, and which those are.
+FUZZ_SECONDS = 60
+FUZZ_TARGETS = $(notdir $(wildcard native/fuzz/corpus/*))
 TESTS = tests --ignore=tests/cluster --ignore=tests/packaging --ignore=tests/neighbours
 NEIGHBOURS = pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-metadata jinja2 markupsafe
 # What `make test-oldest` runs.
@@ -33,6 +37,16 @@ native-test: setup ## Run the tests of the C code under AddressSanitizer and Und
 	$(CMAKE) -S . -B $(NATIVE_BUILD) -DAEFM_TESTS=ON -DAEFM_SANITIZE=ON -DAEFM_WERROR=ON --log-level=WARNING
 	$(CMAKE) --build $(NATIVE_BUILD) --parallel 2 -- --quiet
 	$(CTEST) --test-dir $(NATIVE_BUILD) --output-on-failure
+
+fuzz: setup ## Fuzz what reads the bytes of others, FUZZ_SECONDS each, with clang, which it installs on Debian.
+	tools/setup.sh fuzz
+	$(CMAKE) -S . -B $(FUZZ_BUILD) -DCMAKE_C_COMPILER=clang -DAEFM_TESTS=ON -DAEFM_SANITIZE=ON --log-level=WARNING
+	$(CMAKE) --build $(FUZZ_BUILD) --parallel 2 --target $(FUZZ_TARGETS:%=fuzz_%) -- --quiet
+	for name in $(FUZZ_TARGETS); do \
+	  echo "===== $$name, for $(FUZZ_SECONDS) s"; mkdir -p $(FUZZ_BUILD)/corpus/$$name; \
+	  $(FUZZ_BUILD)/native/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=8192 -verbosity=0 \
+	    -print_final_stats=1 -artifact_prefix=$(FUZZ_BUILD)/ $(FUZZ_BUILD)/corpus/$$name native/fuzz/corpus/$$name || exit 1; \
+	done
 
 test-packaging: setup ## Build and install the project in every way there is; needs a package index.
 	$(PYTEST) tests/packaging

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Set up a checkout: system packages, a Prometheus, .venv with the project and its extras. Quick when nothing changed.
 #
-# Usage: tools/setup.sh
+# Usage: tools/setup.sh [fuzz]
+#   fuzz                 only install the compiler that `make fuzz` needs
 #   PYTHON=python3.12    the interpreter of .venv (default: python3; 3.11 or newer)
 #   SETUP_SYSTEM=skip    install no system packages and do without those that are missing
 # It asks nothing, and starts no service. On Debian and its derivatives it installs what is missing with apt-get, as
@@ -38,6 +39,9 @@ is_current() { [[ -f $1 && $(<"$1") == "$2" ]]; }
 # --- system packages -------------------------------------------------------------------------------------------------
 
 compiles() { printf '#include <stdio.h>\nint main(void) { return 0; }\n' | cc -x c - -o /dev/null 2>/dev/null; }
+makes_fuzzers() { echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null; }
+# What libFuzzer is in, of whichever version of clang is installed.
+fuzzer_package() { echo "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"; }
 has_luajit() { pkg-config --exists luajit 2>/dev/null; }
 # One of another interpreter, or without pip because its making failed, is made anew.
 has_venv() { [[ -x $venv/bin/python && $(identify "$venv/bin/python") == "$(identify "$python")" ]] && "$venv/bin/python" -c 'import pip' 2>/dev/null; }
@@ -88,6 +92,14 @@ explain_missing() {
     exit 1
 }
 
+install_packages() {
+    refresh_apt
+    # iperf3 asks whether to run as a daemon, and takes its "no" where it cannot ask.
+    as_root apt-get install -y -qq --no-install-recommends "$@" >"$tools/apt.log" 2>&1 </dev/null ||
+        { tail -n 20 "$tools/apt.log" >&2; fail "apt-get install $* failed: see $tools/apt.log"; }
+    say "installed $*"
+}
+
 install_system_packages() {
     find_missing
     [[ ${#missing[@]} -gt 0 ]] || return 0
@@ -96,11 +108,15 @@ install_system_packages() {
         return 0
     fi
     may_install || explain_missing
-    refresh_apt
-    # iperf3 asks whether to run as a daemon, and takes its "no" where it cannot ask.
-    as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$tools/apt.log" 2>&1 </dev/null ||
-        { tail -n 20 "$tools/apt.log" >&2; fail "apt-get install ${missing[*]} failed: see $tools/apt.log"; }
-    say "installed ${missing[*]}"
+    install_packages "${missing[@]}"
+}
+
+provide_fuzzers() {
+    makes_fuzzers && return 0
+    may_install || fail "make fuzz needs clang with libFuzzer: install them (Debian: clang and libclang-rt-*-dev), then run it again"
+    have clang || install_packages clang
+    makes_fuzzers || install_packages "$(fuzzer_package)"
+    makes_fuzzers || fail "clang links no fuzzers: try clang -fsanitize=fuzzer,address"
 }
 
 # --- Prometheus ------------------------------------------------------------------------------------------------------
@@ -173,6 +189,11 @@ have "$python" || fail "$python not found: install Python 3.11 or newer, or name
 mkdir -p "$tools"
 exec 9>"$tools/setup.lock"
 flock 9
+
+if [[ ${1:-} == fuzz ]]; then
+    provide_fuzzers
+    exit 0
+fi
 
 base=$(base_key)
 engine=$(engine_key)

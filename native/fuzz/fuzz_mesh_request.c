@@ -7,17 +7,6 @@
 
 #include "mesh/service.h"
 
-const char *const fuzz_seeds[] = {
-    "GET /x?p=1&q=%20a HTTP/1.1\r\nHost: h\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
-    "tracestate: a=b\r\n\r\nGET /h/7 HTTP/1.1\r\nb3: 0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1\r\n\r\n",
-    "POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX-B3-TraceId: b7ad6b7169203331\r\nX-B3-SpanId: b7ad6b7169203331\r\n"
-    "Expect: 100-continue\r\n\r\n5;a=b\r\nhello\r\n0\r\nTrailer: x\r\n\r\n",
-    "POST /-/faults HTTP/1.1\r\nContent-Length: 44\r\n\r\n{\"delay_ms\": 0, \"fail_rate\": 1, \"ttl_s\": 0.1}",
-    "GET /x HTTP/1.1\r\n\r\n",
-    "GET http://h/metrics HTTP/1.1\r\n\r\nHEAD /x HTTP/1.1\r\n\r\nGET /-/ready HTTP/1.0\r\nConnection: close\r\n\r\n",
-    NULL,
-};
-
 static const char CONFIG[] =
     "{\"app\":\"a\",\"service\":\"s\",\"host\":\"127.0.0.1\",\"port\":0,\"iterations_per_us\":1,\"peers\":{},"
     "\"otlp_endpoint\":\"http://127.0.0.1:9/v1/traces\",\"sample_ratio\":1,\"seed\":1,\"labels\":{},\"faults\":true,"
