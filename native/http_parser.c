@@ -19,6 +19,10 @@ bool http_text_is(struct http_text text, const char *lower) {
     return strlen(lower) == text.len && strncasecmp(text.data, lower, text.len) == 0;
 }
 
+bool http_text_equals(struct http_text text, const char *other) {
+    return strlen(other) == text.len && memcmp(text.data, other, text.len) == 0;
+}
+
 /* Length of the head with its empty line, HTTP_MORE, or HTTP_BAD when it is over the bound. */
 static ssize_t find_head_end(const char *data, size_t len, size_t seen) {
     size_t at = seen > 3 ? seen - 3 : 0;

@@ -50,6 +50,9 @@ bool http_next_field(const char *data, size_t len, size_t *at, struct http_text 
 /* Compare a field name or token, ignoring case, with a lower-case literal. */
 bool http_text_is(struct http_text text, const char *lower);
 
+/* Compare exactly. */
+bool http_text_equals(struct http_text text, const char *other);
+
 enum http_framing { HTTP_NO_BODY, HTTP_LENGTH, HTTP_CHUNKED, HTTP_UNTIL_CLOSE };
 
 struct http_body {

@@ -3,9 +3,9 @@
 set(mesh ${native}/mesh)
 add_library(aefm_mesh STATIC
   ${mesh}/client.c ${mesh}/compute.c ${mesh}/config.c ${mesh}/config_reader.c ${mesh}/config_steps.c
-  ${mesh}/connection.c ${mesh}/control.c ${mesh}/exchange.c ${mesh}/execution.c ${mesh}/json_reader.c ${mesh}/lru.c
-  ${mesh}/metrics.c ${mesh}/otlp.c ${mesh}/resolver.c ${mesh}/sampler.c ${mesh}/service.c ${mesh}/stream.c
-  ${mesh}/timers.c ${mesh}/trace_context.c ${mesh}/tracer.c)
+  ${mesh}/connection.c ${mesh}/control.c ${mesh}/exchange.c ${mesh}/execution.c ${mesh}/json_reader.c ${mesh}/link.c
+  ${mesh}/lru.c ${mesh}/metrics.c ${mesh}/otlp.c ${mesh}/peer.c ${mesh}/resolver.c ${mesh}/routing.c ${mesh}/sampler.c
+  ${mesh}/service.c ${mesh}/stream.c ${mesh}/timers.c ${mesh}/trace_context.c ${mesh}/tracer.c)
 target_link_libraries(aefm_mesh PUBLIC aefm_net Threads::Threads resolv m)
 
 add_executable(aefm-mesh ${mesh}/main.c)

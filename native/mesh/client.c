@@ -1,5 +1,4 @@
-/* Calls of peers: kept connections, balance over replicas, time-outs, retries within a budget, a circuit breaker. */
-#include <errno.h>
+/* Calls of peers, each of one attempt or more: time-outs, retries within a budget, spans. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,162 +9,6 @@
 #define BODY_PIECE 4096u
 
 static void attempt(struct call *call);
-static void attempt_ended(struct call *call, const char *failure, int status);
-static void link_ready(struct stream *stream, uint32_t events);
-
-/* ---- connections */
-
-static void link_leave(struct link *l) {
-    if (l->previous) l->previous->next = l->next;
-    else l->replica->links = l->next;
-    if (l->next) l->next->previous = l->previous;
-    l->previous = l->next = NULL;
-}
-
-static void link_enter(struct link *l) {
-    l->next = l->replica->links;
-    if (l->next) l->next->previous = l;
-    l->replica->links = l;
-}
-
-static void link_close(struct link *l) {
-    if (!l->call) link_leave(l);
-    stream_close(&l->stream);
-    http_reader_free(&l->reader);
-    service_bury(l->replica->peer->service, l);
-}
-
-static int link_send(struct link *l) { return stream_send(&l->stream, l->call->request.data, l->call->request.len); }
-
-/* Return NULL, or why there is no connection. */
-static const char *link_open(struct call *call) {
-    struct replica *replica = call->replica;
-    struct service *s = replica->peer->service;
-    struct sockaddr_storage address;
-    socklen_t len;
-    if (!address_get(replica->address, &address, &len)) return "its name is not known (yet)";
-    struct link *l = must_alloc(1, sizeof *l);
-    int error = stream_connect(&l->stream, &s->loop, (struct sockaddr *)&address, len, link_ready);
-    if (error) {
-        free(l);
-        return strerror(error);
-    }
-    l->replica = replica;
-    l->call = call;
-    l->connecting = true;
-    call->link = l;
-    http_reader_start(&l->reader, false, false);
-    return NULL;
-}
-
-/* The response has come whole: the link is idle again, or at its end. */
-static void response_came(struct link *l, bool reusable) {
-    struct call *call = l->call;
-    int status = l->reader.head.status;
-    l->call = NULL;
-    l->served = true;
-    call->link = NULL;
-    link_enter(l);
-    if (!reusable) link_close(l);
-    attempt_ended(call, NULL, status);
-}
-
-/* The connection is of no more use. Where it had served before and not a byte has come, the server may just have closed
- * it: the request goes out again on a new one. */
-static void link_failed(struct link *l, const char *why) {
-    struct call *call = l->call;
-    bool stale = call && l->served && !l->reader.started && call->step->idempotent;
-    link_close(l);
-    if (!call) return;
-    call->link = NULL;
-    if (stale) {
-        const char *failure = link_open(call);
-        if (failure) attempt_ended(call, failure, 0);
-        return;
-    }
-    attempt_ended(call, why, 0);
-}
-
-static void link_read(struct link *l) {
-    struct service *s = l->replica->peer->service;
-    for (;;) {
-        ssize_t n = recv(l->stream.fd, s->scratch, sizeof s->scratch, 0);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && errno == EAGAIN) return;
-        if (n < 0) {
-            link_failed(l, strerror(errno));
-            return;
-        }
-        if (!l->call || n == 0) { /* an idle server closes, or says what nobody asked for */
-            bool whole = l->call && http_reader_ends_at_close(&l->reader);
-            if (whole) response_came(l, false);
-            else link_failed(l, "the connection was closed");
-            return;
-        }
-        ssize_t used = http_reader_feed(&l->reader, s->scratch, (size_t)n);
-        if (used == HTTP_BAD) {
-            link_failed(l, "a malformed response");
-            return;
-        }
-        if (used >= 0) {
-            response_came(l, used == n && !l->reader.head.close && stream_flushed(&l->stream));
-            return;
-        }
-        if ((size_t)n < sizeof s->scratch) return;
-    }
-}
-
-static void link_ready(struct stream *stream, uint32_t events) {
-    struct link *l = (struct link *)stream;
-    if (l->connecting && events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
-        int error = stream_connected(stream);
-        l->connecting = false;
-        if (error) address_doubt(l->replica->address);
-        if (!error) error = link_send(l);
-        if (error) {
-            link_failed(l, strerror(error));
-            return;
-        }
-    } else if (events & EPOLLOUT && !stream_flushed(stream)) {
-        int error = stream_flush(stream);
-        if (error) {
-            link_failed(l, strerror(error));
-            return;
-        }
-    }
-    if (events & (EPOLLIN | EPOLLERR)) link_read(l);
-    /* A read that fell short of the buffer took all there was, but for the end. */
-    if (events & (EPOLLRDHUP | EPOLLHUP) && stream->fd >= 0) link_read(l);
-}
-
-/* ---- peers */
-
-static bool breaker_refuses(struct peer *p, struct call *call) {
-    if (!p->open_until_ns) return false;
-    if (p->trying || now_ns() < p->open_until_ns) return true;
-    p->trying = call->trial = true;
-    return false;
-}
-
-static void breaker_hears(struct peer *p, struct call *call, bool failed) {
-    if (call->trial) p->trying = call->trial = false;
-    p->failures_in_row = failed ? p->failures_in_row + 1 : 0;
-    if (!failed) p->open_until_ns = 0;
-    else if (p->config->breaker_failures && p->failures_in_row >= p->config->breaker_failures) {
-        p->open_until_ns = now_ns() + p->config->breaker_open_ns;
-    }
-}
-
-static struct replica *choose_replica(struct peer *p) {
-    uint32_t count = p->config->url_count, first = p->turn++ % count;
-    struct replica *best = &p->replicas[first];
-    if (p->config->balance == BALANCE_ROUND_ROBIN) return best;
-    for (uint32_t i = 1; i < count; i++) { /* among equals, take turns */
-        struct replica *other = &p->replicas[(first + i) % count];
-        if (other->outstanding < best->outstanding) best = other;
-    }
-    return best;
-}
 
 /* ---- requests */
 
@@ -249,7 +92,7 @@ static void timer_over(void *owner) {
     struct link *l = call->link;
     call->link = NULL;
     link_close(l); /* its response may still come: it carries nothing else */
-    attempt_ended(call, "timed out", 0);
+    call_attempt_ended(call, "timed out", 0);
 }
 
 static void record_span(struct call *call, const char *failure, int status) {
@@ -290,8 +133,7 @@ static bool retry(struct call *call) {
     return true;
 }
 
-/* `failure` NULL: it was answered with `status`. */
-static void attempt_ended(struct call *call, const char *failure, int status) {
+void call_attempt_ended(struct call *call, const char *failure, int status) {
     struct branch *branch = call->branch;
     struct exchange *e = branch->exchange;
     const struct call_step *step = call->step;
@@ -313,26 +155,11 @@ static void attempt_ended(struct call *call, const char *failure, int status) {
     branch_resume(branch, failure != NULL);
 }
 
-/* Take an idle connection or a new one. */
-static const char *send_request(struct call *call) {
-    struct link *l = call->replica->links;
-    if (!l) return link_open(call);
-    link_leave(l);
-    l->call = call;
-    call->link = l;
-    http_reader_start(&l->reader, false, false);
-    int error = link_send(l);
-    if (!error) return NULL;
-    call->link = NULL;
-    link_close(l);
-    return link_open(call);
-}
-
 static void attempt(struct call *call) {
     struct exchange *e = call->branch->exchange;
     struct service *s = e->service;
     struct peer *p = &s->peers[call->step->peer->index];
-    call->replica = choose_replica(p);
+    call->replica = replica_choose(p);
     call->replica->outstanding++;
     call->start_ns = now_ns();
     call->start_unix_ns = clock_read_ns(CLOCK_REALTIME);
@@ -343,9 +170,9 @@ static void attempt(struct call *call) {
     call->refused = failure != NULL;
     if (!failure) {
         timer_set(&s->timers, &call->timer, call->start_ns + call->step->timeout_ns);
-        failure = send_request(call);
+        failure = link_request(call);
     }
-    if (failure) attempt_ended(call, failure, 0);
+    if (failure) call_attempt_ended(call, failure, 0);
 }
 
 void call_begin(struct branch *branch, const struct call_step *step) {
@@ -356,30 +183,4 @@ void call_begin(struct branch *branch, const struct call_step *step) {
     call->timer = (struct timer){.fire = timer_over, .owner = call};
     s->peers[step->peer->index].first_attempts++;
     attempt(call);
-}
-
-void peers_open(struct service *s, struct resolver *resolver) {
-    s->peers = must_alloc(s->config->peer_count, sizeof *s->peers);
-    for (uint32_t i = 0; i < s->config->peer_count; i++) {
-        struct peer *p = &s->peers[i];
-        p->service = s;
-        p->config = &s->config->peers[i];
-        p->replicas = must_alloc(p->config->url_count, sizeof *p->replicas);
-        for (uint32_t k = 0; k < p->config->url_count; k++) {
-            const struct url *url = &p->config->urls[k];
-            p->replicas[k] = (struct replica){.peer = p, .url = url,
-                                              .address = resolver_add(resolver, url->host, url->port)};
-        }
-    }
-}
-
-const char *peers_unknown(struct service *s) {
-    struct sockaddr_storage address;
-    socklen_t len;
-    for (uint32_t i = 0; i < s->config->peer_count; i++) {
-        for (uint32_t k = 0; k < s->peers[i].config->url_count; k++) {
-            if (!address_get(s->peers[i].replicas[k].address, &address, &len)) return s->peers[i].config->name;
-        }
-    }
-    return NULL;
 }

@@ -10,12 +10,8 @@
 
 #define JSON_TYPE "application/json; charset=utf-8"
 
-static bool text_is(struct http_text text, const char *other) {
-    return strlen(other) == text.len && memcmp(text.data, other, text.len) == 0;
-}
-
 bool control_is_path(struct http_text path) {
-    return text_is(path, "/metrics") || (path.len >= 3 && memcmp(path.data, "/-/", 3) == 0);
+    return http_text_equals(path, "/metrics") || (path.len >= 3 && memcmp(path.data, "/-/", 3) == 0);
 }
 
 /* JSON that is being written: memory and length are known once it is closed. */
@@ -94,7 +90,7 @@ static void flushed(struct flush_waiter *waiter, struct flush_result result) {
 }
 
 static void answer_flush(struct exchange *e) {
-    if (!text_is(e->method, "POST")) {
+    if (!http_text_equals(e->method, "POST")) {
         control_refuse(e, 405, "flush with POST");
         return;
     }
@@ -181,22 +177,22 @@ static void set_faults(struct exchange *e, const struct buffer *content) {
 
 static void answer_faults(struct exchange *e, const struct buffer *content) {
     if (!e->service->config->faults) control_refuse(e, 403, "faults are not enabled for this service");
-    else if (text_is(e->method, "POST")) set_faults(e, content);
-    else if (text_is(e->method, "GET")) tell_faults(e);
+    else if (http_text_equals(e->method, "POST")) set_faults(e, content);
+    else if (http_text_equals(e->method, "GET")) tell_faults(e);
     else control_refuse(e, 405, "GET or POST");
 }
 
 void control_serve(struct exchange *e, const struct buffer *content) {
     char what[FAILURE_MAX];
-    if (text_is(e->path, "/metrics")) {
+    if (http_text_equals(e->path, "/metrics")) {
         answer_metrics(e);
-    } else if (text_is(e->path, "/-/ready")) {
+    } else if (http_text_equals(e->path, "/-/ready")) {
         answer_ready(e);
-    } else if (text_is(e->path, "/-/inflight")) {
+    } else if (http_text_equals(e->path, "/-/inflight")) {
         answer_in_flight(e);
-    } else if (text_is(e->path, "/-/flush")) {
+    } else if (http_text_equals(e->path, "/-/flush")) {
         answer_flush(e);
-    } else if (text_is(e->path, "/-/faults")) {
+    } else if (http_text_equals(e->path, "/-/faults")) {
         answer_faults(e, content);
     } else {
         snprintf(what, sizeof what, "no %.*s", (int)(e->path.len > 200 ? 200 : e->path.len), e->path.data);

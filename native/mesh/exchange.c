@@ -1,4 +1,4 @@
-/* A request from its head to its answer: routing, parameters, admission, span and metrics. */
+/* A request from its head to its answer: admission, span and metrics. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,115 +69,11 @@ struct exchange *exchange_new(struct connection *c, const char *data, size_t len
         e->query = (struct http_text){mark + 1, e->path.len - (size_t)(mark + 1 - e->path.data)};
         e->path.len = (size_t)(mark - e->path.data);
     }
-    e->to_head = e->method.len == 4 && memcmp(e->method.data, "HEAD", 4) == 0;
+    e->to_head = http_text_equals(e->method, "HEAD");
     e->close = head->close;
     if (traceparent_read(headers.traceparent, &e->parent)) e->tracestate = keep(&text, headers.tracestate);
     else if (!b3_read(&headers.b3, &e->parent)) e->parent = (struct span_context){.sampled = false};
     return e;
-}
-
-/* ---- parameters */
-
-static int hex_value(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    return (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
-}
-
-/* Compare a name in a query, which may be percent-encoded, with a plain one. */
-static bool query_name_is(const char *text, size_t len, const char *name) {
-    size_t at = 0;
-    for (; at < len && *name; name++) {
-        char c = text[at++];
-        if (c == '+') c = ' ';
-        if (c == '%' && at + 2 <= len && hex_value(text[at]) >= 0 && hex_value(text[at + 1]) >= 0) {
-            c = (char)(hex_value(text[at]) * 16 + hex_value(text[at + 1]));
-            at += 2;
-        }
-        if (c != *name) return false;
-    }
-    return at == len && !*name;
-}
-
-static bool query_parameter(struct http_text query, const char *name, struct http_text *value) {
-    if (query.len == 0) return false;
-    const char *at = query.data, *end = query.data + query.len;
-    while (at < end) {
-        const char *amp = memchr(at, '&', (size_t)(end - at)), *stop = amp ? amp : end;
-        const char *equals = memchr(at, '=', (size_t)(stop - at)), *name_end = equals ? equals : stop;
-        if (query_name_is(at, (size_t)(name_end - at), name)) {
-            *value = (struct http_text){equals ? equals + 1 : stop, equals ? (size_t)(stop - equals - 1) : 0};
-            return true;
-        }
-        at = stop + 1;
-    }
-    return false;
-}
-
-static size_t segment_len(const char *at, const char *end) {
-    const char *slash = memchr(at, '/', (size_t)(end - at));
-    return (size_t)((slash ? slash : end) - at);
-}
-
-/* Lay a path over a pattern; where `name` is given, find the segment that it takes. */
-static bool pattern_fits(const char *pattern, struct http_text path, const char *name, struct http_text *value) {
-    const char *p = pattern, *p_end = pattern + strlen(pattern), *c = path.data, *c_end = path.data + path.len;
-    for (;;) {
-        size_t n = segment_len(p, p_end), m = segment_len(c, c_end);
-        if (n > 2 && *p == '{' && p[n - 1] == '}') {
-            if (m == 0) return false;
-            if (name && strlen(name) == n - 2 && memcmp(name, p + 1, n - 2) == 0) *value = (struct http_text){c, m};
-        } else if (n != m || memcmp(p, c, n) != 0) {
-            return false;
-        }
-        p += n;
-        c += m;
-        if (p == p_end || c == c_end) return p == p_end && c == c_end;
-        p++;
-        c++;
-    }
-}
-
-bool exchange_parameter(const struct exchange *e, const char *name, struct http_text *value) {
-    const struct endpoint_config *endpoint = e->route->endpoint;
-    *value = (struct http_text){0};
-    if (endpoint->pattern && pattern_fits(endpoint->path, e->path, name, value) && value->data) return true;
-    return query_parameter(e->query, name, value);
-}
-
-/* ---- routing */
-
-static bool text_equals(struct http_text text, const char *other) {
-    return strlen(other) == text.len && memcmp(text.data, other, text.len) == 0;
-}
-
-/* *path_known: another method would have found one. */
-static struct route *find_route(struct service *s, const struct exchange *e, bool *path_known) {
-    struct route *found = NULL;
-    *path_known = false;
-    for (uint32_t i = 0; i < s->config->endpoint_count; i++) {
-        const struct endpoint_config *endpoint = &s->config->endpoints[i];
-        bool fits = endpoint->pattern ? !found && pattern_fits(endpoint->path, e->path, NULL, NULL)
-                                      : text_equals(e->path, endpoint->path);
-        if (!fits) continue;
-        *path_known = true;
-        if (!text_equals(e->method, endpoint->method)) continue;
-        found = &s->routes[i];
-        if (!endpoint->pattern) break;
-    }
-    return found;
-}
-
-static bool check_parameters(struct exchange *e) {
-    const struct endpoint_config *endpoint = e->route->endpoint;
-    char missing[FAILURE_MAX / 2] = "";
-    struct http_text value;
-    for (uint32_t i = 0; i < endpoint->parameter_count; i++) {
-        if (query_parameter(e->query, endpoint->parameters[i], &value)) continue;
-        size_t len = strlen(missing);
-        snprintf(missing + len, sizeof missing - len, "%s%s", len ? ", " : "", endpoint->parameters[i]);
-    }
-    if (*missing) exchange_fail(e, 400, "%s requires %s", endpoint->name, missing);
-    return !*missing;
 }
 
 void exchange_fail(struct exchange *e, int status, const char *format, ...) {
@@ -240,7 +136,7 @@ void exchange_begin(struct exchange *e) {
     struct service *s = e->service;
     bool path_known;
     s->in_flight++;
-    e->route = find_route(s, e, &path_known);
+    e->route = route_find(s, e, &path_known);
     bool found = e->route != NULL;
     if (!found) e->route = &s->routes[s->config->endpoint_count];
     if (s->tracer.enabled) e->context = tracer_serve(&s->tracer, &e->parent);
@@ -249,7 +145,7 @@ void exchange_begin(struct exchange *e) {
         exchange_fail(e, path_known ? 405 : 404, "no endpoint %.*s %.*s", (int)e->method.len, e->method.data,
                       (int)e->path.len, e->path.data);
     }
-    if (!found || !check_parameters(e)) {
+    if (!found || !route_check_parameters(e)) {
         exchange_end(e);
     } else if (has_worker(s) && !s->queue) {
         work_on(e);
@@ -269,7 +165,7 @@ void exchange_begin(struct exchange *e) {
 static const char *known_method(struct http_text method) {
     static const char *const known[] = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (text_equals(method, known[i])) return known[i];
+        if (http_text_equals(method, known[i])) return known[i];
     }
     return "_OTHER";
 }

@@ -1,7 +1,8 @@
 /* One service that runs: everything of it lives on one thread, which its loop is; only CPU work may go to others.
  *
- * connection.c speaks HTTP with clients, exchange.c serves a request, execution.c runs its steps, client.c calls
- * peers, control.c answers /metrics and /-/..., service.c has the loop. */
+ * connection.c speaks HTTP with clients, exchange.c serves a request, for which routing.c finds the endpoint,
+ * execution.c runs its steps, client.c calls a peer.c by a link.c, control.c answers /metrics and /-/..., service.c has
+ * the loop. */
 #ifndef AEFM_MESH_SERVICE_H
 #define AEFM_MESH_SERVICE_H
 
@@ -230,6 +231,14 @@ void exchange_fail(struct exchange *exchange, int status, const char *format, ..
 /* Begin to work on as many of those in the queue as may be. */
 void exchange_admit(struct service *service);
 
+/* ---- routing.c */
+
+/* NULL where there is none; *path_known tells whether there is one for another method. */
+struct route *route_find(struct service *service, const struct exchange *exchange, bool *path_known);
+
+/* Tell whether it has the parameters that its route requires; it has failed otherwise. */
+bool route_check_parameters(struct exchange *exchange);
+
 /* The value of a parameter, of the path or of the query, as it was sent; false where there is none. */
 bool exchange_parameter(const struct exchange *exchange, const char *name, struct http_text *value);
 
@@ -240,15 +249,32 @@ void branch_run(struct branch *branch);
 /* The step that `branch` waited for has ended. */
 void branch_resume(struct branch *branch, bool failed);
 
-/* ---- client.c */
+/* ---- peer.c */
 
 void peers_open(struct service *service, struct resolver *resolver);
 
 /* A peer whose address is not known yet; NULL where there is none. */
 const char *peers_unknown(struct service *service);
 
+struct replica *replica_choose(struct peer *peer);
+
+/* Tell whether the breaker keeps the call from being sent; it may be the one that tries. */
+bool breaker_refuses(struct peer *peer, struct call *call);
+void breaker_hears(struct peer *peer, struct call *call, bool failed);
+
+/* ---- link.c */
+
+/* Send call->request on an idle connection to call->replica, or on a new one. Return NULL, or why it cannot be sent. */
+const char *link_request(struct call *call);
+void link_close(struct link *link);
+
+/* ---- client.c */
+
 /* Call; ends in branch_resume(), maybe at once. */
 void call_begin(struct branch *branch, const struct call_step *step);
+
+/* What it had sent was answered with `status`, or was not: `failure` says why. */
+void call_attempt_ended(struct call *call, const char *failure, int status);
 
 /* ---- control.c */
 
