@@ -3,8 +3,8 @@
 #   pip wheel . --no-deps --wheel-dir dist -C wheel.py-api=py3 -C cmake.define.AEFM_STATIC_LUAJIT=ON
 #   docker build -f docker/load.Dockerfile -t aefm-load:1 .
 #
-# The wheel holds the generator, and that LuaJIT. It is built where libluajit-5.1-dev and a C compiler are, on a system
-# whose glibc is no newer than the image's.
+# The wheel holds the generator, and that LuaJIT and OpenSSL. It is built where libluajit-5.1-dev, libssl-dev and a C
+# compiler are, on a system whose glibc is no newer than the image's.
 FROM python:3.13-slim-bookworm
 COPY dist/*.whl /tmp/
 # What a pod of load imports, not what the plugin does; bounds as in pyproject.toml.

@@ -80,6 +80,14 @@ static enum exit_status resolve(struct program *p) {
     return complain(error, EXIT_CONNECT);
 }
 
+static enum exit_status prepare_tls(struct program *p) {
+    const struct options *o = &p->options;
+    char error[256];
+    if (!o->url.secure) return EXIT_DONE;
+    p->run.tls = tls_client_new(o->url.host, o->insecure, error, sizeof error);
+    return p->run.tls ? EXIT_DONE : complain(error, tls_is_built() ? EXIT_INTERNAL : EXIT_USAGE);
+}
+
 /* Open all interpreters, then run setup() and init() for each thread, before any thread starts. */
 static enum exit_status prepare_scripts(struct program *p) {
     struct options *o = &p->options;
@@ -105,9 +113,8 @@ static enum exit_status check_scripts(struct program *p) {
         for (int n = 0; n < CHECK_REQUESTS; n++) {
             const char *text, *wrong;
             size_t len;
-            struct request_text prepared;
             if (!script_request(w->script, &text, &len)) return script_failed(w->script);
-            wrong = request_prepare(text, len, p->options.url.authority, &w->rewritten, &prepared);
+            wrong = request_prepare(text, len, p->options.url.authority, &w->batch);
             if (wrong && !script_blame_request(w->script, wrong)) return script_failed(w->script);
         }
     }
@@ -158,13 +165,13 @@ static void set_schedule(struct program *p) {
 }
 
 static enum exit_status refuse_unreachable(struct program *p) {
-    char target[URL_HOST_MAX + 16], message[URL_HOST_MAX + 128];
-    int error = ETIMEDOUT;
+    char target[URL_HOST_MAX + 16], message[URL_HOST_MAX + 256];
+    const char *failure = strerror(ETIMEDOUT);
     for (uint32_t i = 0; i < p->options.threads; i++) {
-        if (p->workers[i].connect_error) error = p->workers[i].connect_error;
+        if (p->workers[i].connect_failure) failure = p->workers[i].connect_failure;
     }
     target_text(&p->options, target, sizeof target);
-    snprintf(message, sizeof message, "%s: %s", target, strerror(error));
+    snprintf(message, sizeof message, "%s: %s", target, failure);
     return complain(message, EXIT_CONNECT);
 }
 
@@ -356,6 +363,7 @@ static enum exit_status run_program(struct program *p) {
     p->seed = p->options.seeded ? p->options.seed : random_mix(now_ns(), (uint64_t)getpid()) >> 12;
     p->report.seed = p->seed;
     p->report.options = &p->options;
+    if (status == EXIT_DONE) status = prepare_tls(p);
     if (status == EXIT_DONE) status = resolve(p);
     if (status == EXIT_DONE) status = prepare_scripts(p);
     if (status == EXIT_DONE && p->options.action == ACTION_CHECK) return check_scripts(p);
@@ -387,6 +395,7 @@ static void free_program(struct program *p) {
     if (p->run.stop_fd > 0) close(p->run.stop_fd);
     if (p->run.progress_fd > 0) close(p->run.progress_fd);
     free(p->run.targets.at);
+    tls_client_free(p->run.tls);
     options_free(&p->options);
 }
 

@@ -16,6 +16,10 @@ if(LUAJIT_FOUND AND AEFM_STATIC_LUAJIT)
   set(LUAJIT_LINK_LIBRARIES ${LUAJIT_ARCHIVE} ${CMAKE_DL_LIBS} -static-libgcc)
 endif()
 find_package(Threads QUIET)
+if(AEFM_TLS)
+  set(OPENSSL_USE_STATIC_LIBS ${AEFM_STATIC_LUAJIT})
+  find_package(OpenSSL 1.1.1 QUIET)
+endif()
 
 add_library(aefm_options INTERFACE)
 target_compile_definitions(aefm_options INTERFACE _GNU_SOURCE AEFM_VERSION="${AEFM_VERSION}")
@@ -34,7 +38,6 @@ set(CMAKE_C_EXTENSIONS OFF)
 add_library(aefm_net STATIC
   ${native}/base64.c
   ${native}/buffer.c
-  ${native}/conn.c
   ${native}/due_queue.c
   ${native}/histogram.c
   ${native}/http_parser.c
@@ -63,6 +66,7 @@ target_link_libraries(aefm_net PUBLIC aefm_options m)
 if(LUAJIT_FOUND AND Threads_FOUND)
   add_executable(aefm-wrk
     ${native}/awake.c
+    ${native}/conn.c
     ${native}/main.c
     ${native}/observe.c
     ${native}/report_json.c
@@ -74,9 +78,16 @@ if(LUAJIT_FOUND AND Threads_FOUND)
     ${native}/script_prelude.c
     ${native}/self_check.c
     ${native}/worker.c
-    ${native}/worker_conn.c)
+    ${native}/worker_conn.c
+    ${native}/worker_request.c)
   target_include_directories(aefm-wrk PRIVATE ${LUAJIT_INCLUDE_DIRS})
   target_link_libraries(aefm-wrk PRIVATE aefm_net ${LUAJIT_LINK_LIBRARIES} Threads::Threads m)
+  if(OPENSSL_FOUND)
+    target_sources(aefm-wrk PRIVATE ${native}/tls.c)
+    target_link_libraries(aefm-wrk PRIVATE OpenSSL::SSL OpenSSL::Crypto)
+  else()
+    target_sources(aefm-wrk PRIVATE ${native}/tls_absent.c)
+  endif()
   if(DEFINED SKBUILD_SCRIPTS_DIR)
     install(TARGETS aefm-wrk RUNTIME DESTINATION "${SKBUILD_SCRIPTS_DIR}")
   else()

@@ -33,6 +33,7 @@ const char options_usage[] =
     "      --start-at   <NS>  begin at this CLOCK_MONOTONIC time, in nanoseconds\n"
     "      --busy-poll   <T>  wake this long before each request is due and spin (0)\n"
     "      --keep-awake       spin at idle priority on one core per thread, so that none falls asleep\n"
+    "      --insecure         take any certificate of an https target\n"
     "      --target    <ADDR>  connect there instead, host:port or unix:/path; may be given again: all are used\n"
     "      --tag-path  <RULE>  account apart for requests of a path, 'search=GET /hotels*'; may be given again\n"
     "      --check            run setup, init and request of the script without any network, and exit\n"
@@ -47,7 +48,7 @@ enum option_id {
     TIMEOUT, DRAIN, LIMITS, WARMUP,
     JSON,
     SEED, START_AT, BUSY_POLL, KEEP_AWAKE,
-    TARGET, TAG_PATH,
+    TARGET, INSECURE, TAG_PATH,
     CHECK, VERSION, HELP,
     OPTION_IDS
 };
@@ -71,7 +72,7 @@ static const struct option_spec specs[OPTION_IDS] = {
     [BUSY_POLL] = {"busy-poll", 0, true},       [KEEP_AWAKE] = {"keep-awake", 0, false},
     [TAG_PATH] = {"tag-path", 0, true},         [TARGET] = {"target", 0, true},
     [CHECK] = {"check", 0, false},              [VERSION] = {"version", 'v', false},
-    [HELP] = {"help", 'h', false},
+    [HELP] = {"help", 'h', false},              [INSECURE] = {"insecure", 0, false},
 };
 
 struct parse {
@@ -186,6 +187,7 @@ static bool take(struct parse *p, enum option_id id, const char *value) {
     case LATENCY: o->print_latency = true; break;
     case U_LATENCY: o->print_latency = o->print_uncorrected = true; break;
     case KEEP_AWAKE: o->keep_awake = true; break;
+    case INSECURE: o->insecure = true; break;
     case CHECK: o->action = ACTION_CHECK; break;
     case VERSION: o->action = ACTION_VERSION; break;
     case HELP: o->action = ACTION_HELP; break;

@@ -35,6 +35,7 @@ struct options {
     uint64_t drain_ns;
     uint64_t busy_poll_ns;
     bool keep_awake;
+    bool insecure; /* take any certificate */
     uint64_t start_at_ns; /* CLOCK_MONOTONIC; 0: as soon as the connections are open */
     bool seeded;
     uint64_t seed;

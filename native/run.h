@@ -21,6 +21,7 @@ struct run {
     const struct options *options;
     struct schedule schedule; /* with the warm-up */
     uint64_t seed;            /* of the arrivals */
+    struct tls_client *tls;   /* NULL: http */
     struct addresses targets; /* connection i of the whole run goes to number i modulo their count */
     uint64_t start_ns;        /* of the schedule (the warm-up) */
     uint64_t window_start_ns; /* start + warm-up */
@@ -62,7 +63,7 @@ struct worker {
     struct conn_list paused;     /* to be opened later, by time */
     uint64_t next_knock_ns;      /* of an unreachable target */
     uint32_t failed_count;       /* connections with `failed` set */
-    int connect_error;           /* the latest errno */
+    const char *connect_failure; /* the latest; NULL: none */
     uint64_t open_failures;      /* errors of this machine */
     uint32_t reached_max, reached_at_start;
     bool at_start_noted;
@@ -71,8 +72,9 @@ struct worker {
     struct script_thread script_thread;
     atomic_bool stop; /* thread:stop() */
     bool has_request, has_delay, has_response;
-    struct request_text fixed;
-    struct buffer fixed_text, rewritten;
+    struct buffer fixed_text; /* of a script without request() */
+    struct request_batch batch;
+    uint64_t taken_ahead;     /* slots of the schedule that pipelined requests have used before their time */
 
     struct tally tally;
     struct tag_names *tags; /* the script's, and those of --tag-path */
@@ -99,21 +101,34 @@ void worker_free(struct worker *w);
 /* Make every thread end now. Safe in a signal handler. */
 void run_stop(struct run *run);
 
-/* --- shared between worker.c (schedule) and worker_conn.c (connections) --- */
+/* --- worker.c (schedule) --- */
+
+/* `more` requests were sent together with one that was due: they use up its successors' slots. */
+void worker_take_slots(struct worker *w, uint64_t more, bool in_window);
+
+/* --- worker_conn.c (connections) --- */
 
 /* Open connections that are due to be opened. */
 void worker_open_due(struct worker *w, uint64_t now);
 uint64_t worker_open_deadline(const struct worker *w);
 void worker_handle(struct worker *w, struct conn *c, uint32_t events);
 void worker_expire(struct worker *w, uint64_t now);
-void worker_finish(struct worker *w, struct conn *c, enum outcome outcome, uint64_t end_ns);
-void worker_send(struct worker *w, struct conn *c, uint64_t intended_ns);
-
-/* Give up a due request that was not sent. It is made all the same where its tag is wanted. */
-void worker_give_up(struct worker *w, enum outcome outcome, uint64_t intended_ns, uint64_t now);
 void worker_drop(struct worker *w, struct conn *c, uint64_t now);
 
 /* No connection is open and every one of them failed when last tried. */
 bool worker_unreachable(const struct worker *w);
+
+/* --- worker_request.c (requests) --- */
+
+void worker_send(struct worker *w, struct conn *c, uint64_t intended_ns);
+
+/* Account for the request whose response was awaited; false where no other one is. */
+bool worker_finish_one(struct worker *w, struct conn *c, enum outcome outcome, uint64_t end_ns);
+
+/* Account for all that the connection carries. */
+void worker_finish(struct worker *w, struct conn *c, enum outcome outcome, uint64_t end_ns);
+
+/* Give up a due request that was not sent. It is made all the same where its tag is wanted. */
+void worker_give_up(struct worker *w, enum outcome outcome, uint64_t intended_ns, uint64_t now);
 
 #endif

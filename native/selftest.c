@@ -40,6 +40,7 @@ static size_t take_gaps(const struct record *records, size_t count, const struct
             usable = false;
             continue;
         }
+        if (usable && r->due_ns == records[i - 1].due_ns) continue; /* pipelined: one arrival */
         double due_at = schedule_count(schedule, r->due_ns);
         double sent_at = schedule_count(schedule, r->due_ns + r->late_ns);
         if (usable) {

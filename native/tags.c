@@ -84,7 +84,7 @@ static bool matches(const char *pattern, struct http_text path) {
     }
 }
 
-bool tag_rule_matches(const struct tag_rule *rule, const struct request_text *request) {
+bool tag_rule_matches(const struct tag_rule *rule, const struct request_line *request) {
     bool any = rule->method.len == 0;
     bool same = request->method.len == rule->method.len &&
                 memcmp(request->method.data, rule->method.data, rule->method.len) == 0;

@@ -35,6 +35,6 @@ struct tag_rule {
 /* Return NULL, or what was expected (static text). `rule` points into `text`. */
 const char *tag_rule_parse(const char *text, struct tag_rule *rule);
 
-bool tag_rule_matches(const struct tag_rule *rule, const struct request_text *request);
+bool tag_rule_matches(const struct tag_rule *rule, const struct request_line *request);
 
 #endif

@@ -35,9 +35,10 @@ const char *url_parse_authority(const char *authority, size_t len, struct url *u
 
 const char *url_parse(const char *text, struct url *url) {
     *url = (struct url){.port = "80"};
-    if (strncasecmp(text, "https://", 8) == 0) return "https is not supported, expected http://host[:port][/path]";
-    if (strncasecmp(text, "http://", 7) != 0) return "expected http://host[:port][/path]";
-    const char *authority = text + 7;
+    url->secure = strncasecmp(text, "https://", 8) == 0;
+    if (url->secure) memcpy(url->port, "443", 4);
+    else if (strncasecmp(text, "http://", 7) != 0) return "expected http[s]://host[:port][/path]";
+    const char *authority = text + (url->secure ? 8 : 7);
     size_t len = strcspn(authority, "/?#");
     if (memchr(authority, '@', len)) return "user names in URLs are not supported, use -H 'Authorization: ...'";
     for (const char *c = text; *c; c++) {

@@ -1,4 +1,4 @@
-/* The target's URL: http://host[:port][/path][?query]. Pure. */
+/* The target's URL: http[s]://host[:port][/path][?query]. Pure. */
 #ifndef AEFM_URL_H
 #define AEFM_URL_H
 
@@ -8,8 +8,9 @@
 #define URL_HOST_MAX 256
 
 struct url {
+    bool secure;             /* https */
     char host[URL_HOST_MAX]; /* without the brackets of an IPv6 address */
-    char port[6];            /* "80" where the URL has none */
+    char port[6];            /* "80" or "443" where the URL has none */
     bool has_port;
     char authority[URL_HOST_MAX + 10]; /* for Host: as the URL has it */
     const char *path;                  /* path and query within the text; "" where there is none */

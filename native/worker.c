@@ -37,6 +37,7 @@ void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct sc
     w->loop.epoll_fd = w->loop.timer_fd = -1;
     for (uint32_t i = 0; i < w->conn_count; i++) {
         w->conns[i].fd = -1;
+        if (run->tls) w->conns[i].tls = tls_new(run->tls);
         conn_list_append(&w->closed, &w->conns[i]);
     }
 }
@@ -50,8 +51,8 @@ bool worker_learn_script(struct worker *w) {
     if (w->has_request) return true;
     if (!script_request(w->script, &text, &len)) return false;
     buffer_append(&w->fixed_text, text, len);
-    const char *wrong = request_prepare(w->fixed_text.data, w->fixed_text.len, w->run->options->url.authority,
-                                        &w->rewritten, &w->fixed);
+    const char *authority = w->run->options->url.authority;
+    const char *wrong = request_prepare(w->fixed_text.data, w->fixed_text.len, authority, &w->batch);
     return wrong ? script_blame_request(w->script, wrong) : true;
 }
 
@@ -106,7 +107,17 @@ static void wait_for(struct run *run, atomic_uint *counter, const bool *flag) {
     pthread_mutex_unlock(&run->lock);
 }
 
+void worker_take_slots(struct worker *w, uint64_t more, bool in_window) {
+    if (in_window) w->tally.offered += more;
+    for (; more && w->due.count; more--) w->tally.offered -= due_pop(&w->due) >= w->run->window_start_ns;
+    w->taken_ahead += more;
+}
+
 static void enqueue(struct worker *w, uint64_t intended) {
+    if (w->taken_ahead) {
+        w->taken_ahead--;
+        return;
+    }
     if (intended >= w->run->window_start_ns) w->tally.offered++;
     due_push(&w->due, intended);
 }
@@ -243,7 +254,7 @@ void worker_free(struct worker *w) {
     queue_track_free(&w->waiting);
     free(w->rule_tags);
     buffer_free(&w->fixed_text);
-    buffer_free(&w->rewritten);
+    request_batch_free(&w->batch);
     free(w->per_second);
     free(w->scratch);
     script_close(w->script);

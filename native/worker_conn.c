@@ -1,4 +1,4 @@
-/* A worker's connections: open, reopen with a pause, send, receive, time out. */
+/* A worker's connections: open, reopen with a pause, receive, time out. */
 #include <errno.h>
 #include <unistd.h>
 
@@ -51,7 +51,7 @@ static void established(struct worker *w, struct conn *c, uint64_t now) {
 
 static void open_failed(struct worker *w, struct conn *c, int error, uint64_t now) {
     set_failed(w, c, true);
-    w->connect_error = error;
+    w->connect_failure = conn_failure(c, error);
     if (conn_error_is_local(error)) w->open_failures++;
     pause_conn(w, c, now);
 }
@@ -114,141 +114,48 @@ void worker_drop(struct worker *w, struct conn *c, uint64_t now) {
     reopen(w, c, now);
 }
 
-/* The tally of a tag; with the first name, all requests so far were those without one. */
-static struct tally *tally_of_tag(struct worker *w, uint32_t tag) {
-    if (w->tagged.count == 0) tally_merge(tagged_tally(&w->tagged, TAG_NONE), &w->tally);
-    return tagged_tally(&w->tagged, tag);
+/* A connection of no more use takes what it still carries along. */
+static void break_off(struct worker *w, struct conn *c, enum outcome outcome, uint64_t now) {
+    worker_finish(w, c, outcome, now);
+    worker_drop(w, c, now);
 }
 
-static void count(struct tally *t, const struct request *r, enum outcome outcome, uint64_t end_ns) {
-    tally_value(&t->latency[outcome], r->intended_ns, end_ns);
-    t->bytes_read += r->bytes_read;
-    t->bytes_written += r->bytes_written;
-}
-
-static void remember(struct worker *w, const struct request *r, enum outcome outcome, uint64_t sent_ns, uint64_t end_ns) {
-    uint64_t due = r->intended_ns, late = sent_ns > due ? sent_ns - due : 0, took = end_ns > due ? end_ns - due : 0;
-    record_add(&w->records, record_make(due - w->run->window_start_ns, late, took, outcome, r->waited, r->tag));
-}
-
-void worker_finish(struct worker *w, struct conn *c, enum outcome outcome, uint64_t end_ns) {
-    const struct request *r = &c->request;
-    struct tally *t = &w->tally;
-    if (!r->in_window) return;
-    if (w->tags->count) count(tally_of_tag(w, r->tag), r, outcome, end_ns);
-    count(t, r, outcome, end_ns);
-    remember(w, r, outcome, r->sent_ns, end_ns);
-    if (outcome == OUTCOME_SUCCESS && w->run->options->print_uncorrected) {
-        tally_value(&t->uncorrected, r->sent_ns, end_ns);
-    }
-    size_t second = (size_t)((end_ns - w->run->window_start_ns) / NS_PER_S);
-    if (outcome <= OUTCOME_MISMATCH && second < w->seconds) w->per_second[second]++;
-}
-
-/* What the script said, else what the rules say. */
-static uint32_t find_tag(const struct worker *w, const struct request_text *text) {
-    const struct options *o = w->run->options;
-    uint32_t tag = script_tag(w->script);
-    for (size_t i = 0; tag == TAG_NONE && i < o->tag_rule_count; i++) {
-        if (tag_rule_matches(&o->tag_rules[i], text)) tag = w->rule_tags[i];
-    }
-    return tag;
-}
-
-static bool prepare_text(struct worker *w, struct request_text *text, uint32_t *tag) {
-    *text = w->fixed;
-    if (w->has_request) {
-        if (!script_request(w->script, &text->data, &text->len)) return false;
-        const char *wrong = request_prepare(text->data, text->len, w->run->options->url.authority, &w->rewritten, text);
-        if (wrong) return script_blame_request(w->script, wrong);
-    }
-    if (w->tags->count) *tag = find_tag(w, text);
-    return true;
-}
-
-void worker_give_up(struct worker *w, enum outcome outcome, uint64_t intended_ns, uint64_t now) {
-    struct request request = {.intended_ns = intended_ns, .waited = true};
-    struct request_text text;
-    queue_track_wait(&w->waiting, intended_ns, now);
-    if (intended_ns < w->run->window_start_ns) return;
-    if (w->tags->count) {
-        if (!script_error(w->script) && !prepare_text(w, &text, &request.tag)) run_stop(w->run);
-        count(tally_of_tag(w, request.tag), &request, outcome, now);
-    }
-    count(&w->tally, &request, outcome, now);
-    remember(w, &request, outcome, now, now);
-}
-
-/* Lateness is the pacer's where the connection was free when the request was due, else it waited for one. */
-static void note_lateness(struct worker *w, struct conn *c, uint64_t intended, uint64_t sent) {
-    bool was_free = c->idle_since_ns <= intended;
-    c->request.waited = !was_free;
-    if (!was_free) queue_track_wait(&w->waiting, intended, sent);
-    if (c->request.in_window) tally_value(was_free ? &w->tally.pacer_lag : &w->tally.backlog, intended, sent);
-}
-
-void worker_send(struct worker *w, struct conn *c, uint64_t intended_ns) {
-    struct request_text text;
-    bool in_window = intended_ns >= w->run->window_start_ns;
-    c->request = (struct request){.intended_ns = intended_ns, .in_window = in_window};
-    conn_list_remove(&w->idle, c);
-    c->state = CONN_BUSY;
-    bool fine = prepare_text(w, &text, &c->request.tag);
-    uint64_t now = now_ns();
-    c->request.sent_ns = now;
-    c->when_ns = now + w->run->options->timeout_ns;
-    conn_list_append(&w->in_flight, c);
-    if (!fine) {
-        run_stop(w->run);
-        return;
-    }
-    note_lateness(w, c, intended_ns, now);
-    http_reader_start(&c->reader, text.to_head, w->has_response);
-    if (conn_send(c, &w->loop, text.data, text.len) != 0) {
-        worker_finish(w, c, OUTCOME_READ_ERROR, now_ns());
-        worker_drop(w, c, now);
-    }
-}
-
+/* One response has come. */
 static void answered(struct worker *w, struct conn *c, bool reusable, uint64_t now) {
     enum verdict verdict = VERDICT_NONE;
     if (w->has_response && !script_response(w->script, &c->reader, &verdict)) run_stop(w->run);
-    worker_finish(w, c, outcome_of_status(c->reader.head.status, verdict), now);
-    if (!reusable) {
+    bool more = worker_finish_one(w, c, outcome_of_status(c->reader.head.status, verdict), now);
+    if (more && !reusable) {
+        break_off(w, c, OUTCOME_READ_ERROR, now);
+    } else if (!reusable) {
         worker_drop(w, c, now);
-        return;
+    } else if (!more) {
+        conn_list_remove(&w->in_flight, c);
+        make_idle(w, c, now);
     }
-    conn_list_remove(&w->in_flight, c);
-    make_idle(w, c, now);
 }
 
 static void receive(struct worker *w, struct conn *c) {
-    bool reusable = false;
-    enum received got = conn_receive(c, w->scratch, SCRATCH, &reusable);
-    uint64_t now = now_ns();
-    switch (got) {
-    case RECEIVED_MORE:
-        return;
-    case RECEIVED_RESPONSE:
-        answered(w, c, reusable, now);
-        return;
-    default:
-        worker_finish(w, c, got == RECEIVED_BAD ? OUTCOME_MALFORMED : OUTCOME_READ_ERROR, now);
-        worker_drop(w, c, now);
-    }
+    do {
+        bool reusable = false;
+        enum received got = conn_receive(c, w->scratch, SCRATCH, &reusable);
+        uint64_t now = now_ns();
+        if (got == RECEIVED_RESPONSE) answered(w, c, reusable, now);
+        else if (got == RECEIVED_BAD) break_off(w, c, OUTCOME_MALFORMED, now);
+        else if (got == RECEIVED_CLOSED) break_off(w, c, OUTCOME_READ_ERROR, now);
+    } while (c->unread_len);
 }
 
 /* Nothing is owed on an idle connection: whatever comes, its end or stray bytes, ends it. */
 static void look_at_idle(struct worker *w, struct conn *c) {
-    ssize_t n = recv(c->fd, w->scratch, SCRATCH, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    worker_drop(w, c, now_ns());
+    if (!conn_is_quiet(c, w->scratch, SCRATCH)) worker_drop(w, c, now_ns());
 }
 
-static void conclude_connect(struct worker *w, struct conn *c) {
+static void go_on_connecting(struct worker *w, struct conn *c) {
     uint64_t now = now_ns();
+    int error = conn_advance(c, &w->loop);
+    if (c->state == CONN_CONNECTING) return;
     conn_list_remove(&w->connecting, c);
-    int error = conn_opened(c, &w->loop);
     if (error) open_failed(w, c, error, now);
     else established(w, c, now);
 }
@@ -256,7 +163,7 @@ static void conclude_connect(struct worker *w, struct conn *c) {
 void worker_handle(struct worker *w, struct conn *c, uint32_t events) {
     switch (c->state) {
     case CONN_CONNECTING:
-        conclude_connect(w, c);
+        go_on_connecting(w, c);
         return;
     case CONN_IDLE:
         look_at_idle(w, c);
@@ -273,8 +180,7 @@ void worker_handle(struct worker *w, struct conn *c, uint32_t events) {
 
 void worker_expire(struct worker *w, uint64_t now) {
     for (struct conn *c = w->in_flight.head; c && c->when_ns <= now; c = w->in_flight.head) {
-        worker_finish(w, c, OUTCOME_TIMEOUT, now);
-        worker_drop(w, c, now);
+        break_off(w, c, OUTCOME_TIMEOUT, now);
     }
     for (struct conn *c = w->connecting.head; c && c->when_ns <= now; c = w->connecting.head) {
         conn_list_remove(&w->connecting, c);

@@ -32,7 +32,7 @@ base_key() {
 }
 engine_key() {
     find CMakeLists.txt native lua -type f -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
-    { cc --version | head -n 1; pkg-config --modversion luajit; } 2>/dev/null || true
+    { cc --version | head -n 1; pkg-config --modversion luajit; pkg-config --modversion openssl; } 2>/dev/null || true
 }
 is_current() { [[ -f $1 && $(<"$1") == "$2" ]]; }
 
@@ -43,6 +43,7 @@ makes_fuzzers() { echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang 
 # What libFuzzer is in, of whichever version of clang is installed.
 fuzzer_package() { echo "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"; }
 has_luajit() { pkg-config --exists luajit 2>/dev/null; }
+has_openssl() { pkg-config --exists 'openssl >= 1.1.1' 2>/dev/null; }
 # One of another interpreter, or without pip because its making failed, is made anew.
 has_venv() { [[ -x $venv/bin/python && $(identify "$venv/bin/python") == "$(identify "$python")" ]] && "$venv/bin/python" -c 'import pip' 2>/dev/null; }
 makes_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
@@ -54,6 +55,8 @@ find_missing() {
     compiles || missing+=(gcc libc6-dev)
     have pkg-config || missing+=(pkgconf)
     has_luajit || missing+=(libluajit-5.1-dev)
+    has_openssl || missing+=(libssl-dev)
+    have openssl || missing+=(openssl)
     have stress-ng || missing+=(stress-ng)
     have iperf3 || missing+=(iperf3)
     have jq || missing+=(jq)
@@ -85,6 +88,8 @@ explain_missing() {
         echo "  or go on without them: SETUP_SYSTEM=skip make setup. Then this does not work:"
         case " ${missing[*]} " in *-venv\ *) echo "    python*-venv: nothing works without it" ;; esac
         case " ${missing[*]} " in *gcc* | *pkgconf* | *libluajit*) echo "    gcc, pkgconf, libluajit-5.1-dev: the load generator aefm-wrk is not built: experiments are planned and checked, but not run" ;; esac
+        case " ${missing[*]} " in *libssl-dev*) echo "    libssl-dev: aefm-wrk refuses https:// targets" ;; esac
+        case " ${missing[*]} " in *\ openssl\ *) echo "    openssl: the tests of https" ;; esac
         case " ${missing[*]} " in *stress-ng*) echo "    stress-ng: cpu and memory interference; experiments without them run" ;; esac
         case " ${missing[*]} " in *iperf3*) echo "    iperf3: network interference; experiments without it run" ;; esac
         case " ${missing[*]} " in *\ jq\ *) echo "    jq: the tests of the documentation" ;; esac

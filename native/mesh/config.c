@@ -12,6 +12,7 @@ static void read_url(struct config_reader *r, const struct json_value *from, con
         return;
     }
     const char *wrong = url_parse(config_text(r, "%s", from->text), url);
+    if (!wrong && url->secure) wrong = "expected http://host[:port]: https is not supported";
     if (wrong) config_wrong(r, from, key, "%s", wrong);
 }
 

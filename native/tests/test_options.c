@@ -86,7 +86,8 @@ static void mistakes_get_one_clear_line(void) {
         {"http://h -R 1 --frobnicate=3", "--frobnicate: unknown option; see aefm-wrk --help"},
         {"http://h -R 1 -q", "-q: unknown option; see aefm-wrk --help"},
         {"http://h -R 1 --latency=yes", "--latency: expected no value, got 'yes'"},
-        {"https://h -R 1", "URL: https is not supported, expected http://host[:port][/path], got 'https://h'"},
+        {"ftp://h -R 1", "URL: expected http[s]://host[:port][/path], got 'ftp://h'"},
+        {"https://h -R 1 --insecure=yes", "--insecure: expected no value, got 'yes'"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct options o;

@@ -40,6 +40,15 @@ static void bursts_are_seen(void) {
     CHECK(!arrivals_test(records, COUNT, &s, DISTRIBUTION_EXP).ok); /* even gaps are no Poisson process */
 }
 
+static void what_is_sent_together_is_one_arrival(void) {
+    struct schedule s = schedule_constant(1000, 4 * S);
+    arrive(DISTRIBUTION_FIXED, &s, 0, 1);
+    for (int i = 0; i < COUNT; i++) records[i] = records[i / 4 * 4];
+    struct arrivals_test t = arrivals_test(records, COUNT, &s, DISTRIBUTION_FIXED);
+    CHECK(t.ok);
+    CHECK_INT(COUNT / 4 - 1, t.gaps);
+}
+
 static void waits_are_not_the_pacers(void) {
     struct schedule s = schedule_constant(1000, 4 * S);
     arrive(DISTRIBUTION_FIXED, &s, 0, 1);
@@ -87,6 +96,7 @@ static void few_requests_tell_nothing(void) { CHECK(!trend_test(records, 100, 4 
 int main(void) {
     punctual_arrivals_pass();
     bursts_are_seen();
+    what_is_sent_together_is_one_arrival();
     waits_are_not_the_pacers();
     a_steady_window_has_no_trend();
     a_warm_up_that_was_too_short_is_measured();

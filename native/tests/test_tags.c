@@ -34,7 +34,7 @@ static void names_are_short_printable_and_few(void) {
 static bool matches(const char *rule_text, const char *method, const char *path) {
     struct tag_rule rule;
     const char *wrong = tag_rule_parse(rule_text, &rule);
-    struct request_text request = {.method = {method, strlen(method)}, .path = {path, strlen(path)}};
+    struct request_line request = {.method = {method, strlen(method)}, .path = {path, strlen(path)}};
     CHECK(!wrong);
     return !wrong && tag_rule_matches(&rule, &request);
 }

@@ -1,4 +1,6 @@
 /* URLs: host, port, IPv6, path with query; everything else is refused. */
+#include <strings.h>
+
 #include "check.h"
 #include "url.h"
 
@@ -10,11 +12,14 @@ static void good_urls(void) {
         {"http://[::1]:8080/a", "::1", "8080", "[::1]:8080", "/a"},
         {"http://[::1]", "::1", "80", "[::1]", ""},
         {"http://h?x", "h", "80", "h", "?x"},
+        {"https://h", "h", "443", "h", ""},
+        {"HTTPS://h:8443/p", "h", "8443", "h:8443", "/p"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct url url;
         char path[64];
         CHECK(url_parse(table[i].text, &url) == NULL);
+        CHECK_INT(strncasecmp(table[i].text, "https:", 6) == 0, url.secure);
         CHECK_TEXT(table[i].host, url.host);
         CHECK_TEXT(table[i].port, url.port);
         CHECK_TEXT(table[i].authority, url.authority);
@@ -24,7 +29,7 @@ static void good_urls(void) {
 }
 
 static void bad_urls(void) {
-    static const char *const bad[] = {"", "h", "ftp://h", "https://h", "http://", "http:///p", "http://:80", "http://h:",
+    static const char *const bad[] = {"", "h", "ftp://h", "httpss://h", "https://", "http://", "http:///p", "http://:80", "http://h:",
                                       "http://h:0", "http://h:65536", "http://h:8x", "http://u@h", "http://[::1",
                                       "http://[::1]x", "http://h/a b", "http://h/\r\nX: y", "http://[]:1", "http://h:-1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

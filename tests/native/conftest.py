@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -85,8 +86,10 @@ class Server:
     behave: Behaviour = _ok
     family: socket.AddressFamily = socket.AF_INET
     path: Path | None = None  # of a Unix socket
+    tls: ssl.SSLContext | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     connections: int = 0
+    resumed: list[bool] = field(default_factory=list)  # of each TLS handshake: whether it took up a session again
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -107,7 +110,7 @@ class Server:
     def url(self) -> str:
         """Return the base URL without a path."""
         host = "[::1]" if self.family == socket.AF_INET6 else "127.0.0.1"
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
     @property
     def seen(self) -> int:
@@ -133,11 +136,16 @@ class Server:
             if not self.path:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
+            if self.tls:
+                sock = self.tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
             self._socks.append(sock)
             self._spawn(self._serve, sock)
 
     def _serve(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError), sock, sock.makefile("rb") as stream:
+            if isinstance(sock, ssl.SSLSocket):
+                sock.do_handshake()
+                self.resumed.append(bool(sock.session_reused))
             while not self._ended.is_set():
                 lines = []
                 while (line := stream.readline()) not in (b"\r\n", b""):
@@ -207,9 +215,12 @@ def serve() -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
     def start(
-        behave: Behaviour = _ok, family: socket.AddressFamily = socket.AF_INET, path: Path | None = None
+        behave: Behaviour = _ok,
+        family: socket.AddressFamily = socket.AF_INET,
+        path: Path | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Server:
-        server = Server(behave, family, path)
+        server = Server(behave, family, path, tls)
         servers.append(server)
         return server
 

@@ -229,8 +229,8 @@ def test_too_few_descriptors_are_local_failures(serve: Make, engine: Path, tmp_p
     [
         (("-R", "x", "http://h"), "aefm-wrk: --rate: expected a positive number, got 'x'"),
         (
-            ("-R", "1", "https://h"),
-            "aefm-wrk: URL: https is not supported, expected http://host[:port][/path], got 'https://h'",
+            ("-R", "1", "ftp://h"),
+            "aefm-wrk: URL: expected http[s]://host[:port][/path], got 'ftp://h'",
         ),
         (("-R", "1"), "aefm-wrk: URL: expected one; see aefm-wrk --help"),
     ],

@@ -130,6 +130,21 @@ def test_builds_without_luajit(tree: Path, tmp_path: Path) -> None:
     assert ["aefm-mesh"] == _programs(wheel)
 
 
+def test_builds_without_openssl(tree: Path, tmp_path: Path) -> None:
+    """Where OpenSSL is not, the engine is built all the same; asked for https, it says what it lacks, exit 1."""
+    off = ["-C", "cmake.define.AEFM_TLS=OFF", "-C", f"build-dir={tmp_path / 'build'}"]
+    wheel = _wheel(tree, tmp_path / "dist", *off)
+    assert _engine(wheel)["tls"] is False
+    (program,) = [name for name in wheel.namelist() if name.endswith("/aefm-wrk")]
+    engine = Path(wheel.extract(program, tmp_path))
+    engine.chmod(0o755)
+    done = subprocess.run([engine, "-R1", "https://localhost"], capture_output=True, text=True)
+    assert (1, "aefm-wrk: https needs OpenSSL, which this aefm-wrk was built without;") == (
+        done.returncode,
+        done.stderr.split(" expected ")[0],
+    )
+
+
 def test_builds_without_a_compiler(tree: Path, tmp_path: Path) -> None:
     """Where there is no C compiler there is a wheel all the same, which says why it has no engine."""
     wheel = _wheel(tree, tmp_path / "dist", "-C", f"build-dir={tmp_path / 'build'}", CC=str(tmp_path / "no-cc"))
