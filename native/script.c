@@ -65,7 +65,8 @@ static void set_text(lua_State *L, const char *field, const char *text, size_t l
 
 /* Fill the global table `wrk`, which is on the top, from the command line. */
 static void fill_wrk(lua_State *L, const struct options *o) {
-    set_text(L, "scheme", "http", 4);
+    lua_pushstring(L, o->url.secure ? "https" : "http");
+    lua_setfield(L, -2, "scheme");
     set_text(L, "host", o->url.host, strlen(o->url.host));
     if (o->url.has_port) set_text(L, "port", o->url.port, strlen(o->url.port));
     lua_pushstring(L, o->url.path_len && *o->url.path == '/' ? "" : "/");
@@ -171,6 +172,8 @@ struct script *script_open(const struct options *options, uint64_t seed) {
     script_api_open(s);
     fill_wrk(L, options);
     lua_setglobal(L, "wrk");
+    lua_pushstring(L, options->url_text); /* as in DeathStarBench's wrk2 */
+    lua_setglobal(L, "url");
     seed_random(L, seed, options->seeded);
     if (options->script) {
         add_package_path(L, options->script);
