@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_aefm.collectors.forest import Forest
-from pytest_aefm.collectors.intervals import Flags, Rows
+from pytest_aefm.collectors.intervals import Flags, Moments, Rows
 
 __all__ = ["CriticalPaths", "find_critical_paths"]
 
@@ -64,22 +64,29 @@ def _last_enders(forest: Forest, start: Rows, end: Rows, rows: Rows) -> Flags:
     chosen = np.zeros(len(forest.spans), np.bool_)
     if not len(rows):
         return chosen
-    rows = rows[np.lexsort((start[rows], -end[rows], forest.parent[rows]))]
     parent = forest.parent[rows]
-    times, rank = np.unique(np.concatenate([start[rows], end[rows]]), return_inverse=True)
-    began, ended = rank[: len(rows)], rank[len(rows) :]
-    group = np.cumsum(np.diff(parent, prepend=-1) != 0)
-    # Falling ends rise as keys, so that one search serves all groups.
-    last = len(times)
-    following = np.searchsorted(group * last - ended, group * last - began, side="left")
-    same = group[np.minimum(following, len(rows) - 1)] == group
-    following = np.where((following < len(rows)) & same, following, -1)
-    at = np.flatnonzero(np.diff(group, prepend=0))
+    moments = Moments.of(np.concatenate([start[rows], end[rows]]), len(forest.spans))
+    # Falling times rise as keys, so that one search serves all parents.
+    began, ended = (parent + 1) * moments.width - 1 - moments.numbers.reshape(2, -1)
+    order = _ordered(ended, start[rows])
+    rows, parent, began, ended = rows[order], parent[order], began[order], ended[order]
+    at = np.flatnonzero(np.diff(parent, prepend=-1))
     while len(at):
         chosen[rows[at]] = True
-        at = following[at]
-        at = at[at >= 0]
+        following = np.searchsorted(ended, began[at])
+        at = following[(following < len(rows)) & (parent[np.minimum(following, len(rows) - 1)] == parent[at])]
     return chosen
+
+
+def _ordered(keys: Rows, start: Rows) -> Rows:
+    """Return the order of keys, of equal ones that which starts first; only those are sorted by it."""
+    order = np.argsort(keys)
+    equal = np.zeros(len(order) + 1, np.bool_)
+    equal[1:-1] = np.diff(keys[order]) == 0  # to the one before
+    among = np.flatnonzero(equal[:-1] | equal[1:])
+    tied = order[among]
+    order[among] = tied[np.lexsort((start[tied], keys[tied]))]
+    return order
 
 
 def _unbroken(forest: Forest, chosen: Flags, root: Flags) -> Flags:

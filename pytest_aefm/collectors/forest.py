@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_aefm.collectors.intervals import Flags, Rows
 from pytest_aefm.collectors.spans import Spans
@@ -39,29 +40,22 @@ class Forest:
             none, no = np.zeros(0, np.int64), np.zeros(0, np.bool_)
             return cls(spans, none, 0, none, no, no, no, none, none, no, none)
         trace, traces = trace_numbers(spans)
-        ids = np.unique(spans.span_id)
-        own = trace * len(ids) + np.searchsorted(ids, spans.span_id)
-        keys, first = np.unique(own, return_index=True)
+        ids = _Ids(trace, traces, spans.span_id)
+        parent = np.where(spans.parent_id == 0, -1, ids.find(trace, spans.parent_id))
         duplicates = np.zeros(traces, np.int64)
-        if len(keys) < len(spans):
-            kept = np.sort(first)
-            duplicates = np.bincount(trace, minlength=traces) - np.bincount(trace[kept], minlength=traces)
-            row = np.empty(len(spans), np.int64)
-            row[kept] = np.arange(len(kept))
-            spans, trace, first = spans.take(kept), trace[kept], row[first]
+        if not (kept := ids.first == np.arange(len(spans))).all():
+            duplicates = np.bincount(trace[~kept], minlength=traces)
+            row = np.cumsum(kept) - 1
+            spans, trace, parent = spans.take(kept), trace[kept], parent[kept]
+            parent = np.where(parent < 0, -1, row[parent])
         root = spans.parent_id == 0
-        place = np.minimum(np.searchsorted(ids, spans.parent_id), len(ids) - 1)
-        above = trace * len(ids) + place
-        at = np.minimum(np.searchsorted(keys, above), len(keys) - 1)
-        found = (keys[at] == above) & (ids[place] == spans.parent_id) & ~root
-        parent = np.where(found, first[at], -1)
         return cls(
             spans,
             trace,
             traces,
             parent,
             root,
-            ~root & ~found,
+            ~root & (parent < 0),
             _cyclic(parent),
             spans.start_ns,
             np.maximum(spans.start_ns, spans.end_ns),
@@ -91,6 +85,51 @@ class Forest:
         early = self.start_ns < self.start_ns[parent] - tolerance_ns
         late = self.end_ns > self.end_ns[parent] + tolerance_ns
         return self.has_parent() & (early | late)
+
+
+class _Ids:
+    """Finds spans by their id within a trace: hash tables with open addressing, all traces' side by side in one array.
+
+    A trace's table is at most half full, and lies where its neighbours' do, so that looking up hardly leaves the cache.
+    ``first`` is for each row the first one of its trace and id.
+    """
+
+    def __init__(self, trace: Rows, traces: int, span_id: NDArray[np.uint64]) -> None:
+        bits = 1 + np.ceil(np.log2(np.bincount(trace, minlength=traces))).astype(np.int64)
+        sizes = 1 << bits
+        self._span_id, self._base, self._mask, self._shift = span_id, np.cumsum(sizes) - sizes, sizes - 1, 64 - bits
+        self._rows = np.full(int(sizes.sum()), -1)
+        self.first = np.arange(len(span_id))
+        rows, base, mask, at = self.first, *self._places(trace, span_id)
+        while len(rows):
+            empty = self._rows[base + at] < 0
+            self._rows[(base + at)[empty][::-1]] = rows[empty][::-1]  # of several the last that is written stays
+            holder = self._rows[base + at]
+            other = span_id[holder] != span_id[rows]
+            self.first[rows] = np.where(other, rows, holder)
+            rows, base, mask = rows[other], base[other], mask[other]
+            at = (at[other] + 1) & mask
+
+    def find(self, trace: Rows, wanted: NDArray[np.uint64]) -> Rows:
+        """Return for each trace and id the first row that has them, -1 for none."""
+        found = np.full(len(wanted), -1)
+        rows, base, mask, at = np.arange(len(wanted)), *self._places(trace, wanted)
+        while len(rows):
+            holder = self._rows[base + at]
+            same = (holder >= 0) & (self._span_id[holder] == wanted[rows])
+            found[rows[same]] = holder[same]
+            on = (holder >= 0) & ~same
+            rows, base, mask = rows[on], base[on], mask[on]
+            at = (at[on] + 1) & mask
+        return found
+
+    def _places(self, trace: Rows, ids: NDArray[np.uint64]) -> tuple[Rows, Rows, Rows]:
+        """Return where the table of each trace begins, its mask, and where in it an id is looked for first."""
+        first = (ids * _GOLDEN) >> self._shift[trace].astype(np.uint64)
+        return self._base[trace], self._mask[trace], first.astype(np.int64)
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: Fibonacci hashing (Knuth, volume 3, 6.4)
 
 
 def trace_numbers(spans: Spans) -> tuple[Rows, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -34,10 +35,9 @@ def read_trace_files(paths: Iterable[Path]) -> Spans:
     held = 0
     for path in _files(paths):
         with _of(path):
-            body = _read(path)
-            if path.suffix == ".otlp":
+            if path.suffix == ".otlp":  # read in parts
                 parts += [decode(one.data, one.content_type) for one in read_store(path)]
-            elif _is_jaeger(body):
+            elif _is_jaeger(body := _read(path)):
                 waiting[path] = parse_jaeger(body)
                 held += len(waiting[path])
             else:
@@ -75,15 +75,13 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        found = [one for one in path.iterdir() if one.name.removesuffix(".gz").endswith(_SUFFIXES)]
-        if not found:
+        names = [name for name in os.listdir(path) if name.removesuffix(".gz").endswith(_SUFFIXES)]
+        if not names:
             raise CollectorError(str(path), "no file of traces in this folder", f"names that end in {_SUFFIXES}")
-        yield from sorted(found)
+        yield from (path / name for name in sorted(names))
 
 
 def _read(path: Path) -> bytes:
-    if path.suffix == ".otlp":  # read in parts
-        return b""
     try:
         body = path.read_bytes()
         return gzip.decompress(body) if path.suffix == ".gz" else body
@@ -92,13 +90,11 @@ def _read(path: Path) -> bytes:
 
 
 def _is_jaeger(body: bytes) -> bool:
-    places = {
-        body.find(key, 0, _LOOK_BYTES): jaeger for key, jaeger in ((b'"data"', True), (b'"resourceSpans"', False))
-    }
-    places.pop(-1, None)
-    if not places:
+    jaeger = body.find(b'"data"', 0, _LOOK_BYTES)
+    otlp = body.find(b'"resourceSpans"', 0, _LOOK_BYTES if jaeger < 0 else jaeger)
+    if jaeger < 0 and otlp < 0:
         raise CollectorError("file of traces", "of no known kind", _KINDS)
-    return places[min(places)]
+    return otlp < 0
 
 
 def _exports(body: bytes) -> list[bytes]:

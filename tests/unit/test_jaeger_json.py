@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_aefm.collectors.jaeger_json import jaeger_spans, parse_jaeger
-from pytest_aefm.collectors.spans import CLIENT, SERVER, UNSPECIFIED, Spans
+from pytest_aefm.collectors.spans import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER, UNSPECIFIED, Spans
 from pytest_aefm.errors import CollectorError
 
 TRACE, SPAN, PARENT = "0102030405060708090a0b0c0d0e0f10", "00000000000000ff", "8000000000000001"
+SEPARATORS = [(",", ":"), (", ", ": "), (" ,\n ", " :\t")]
 KIND = {"key": "span.kind", "type": "string", "value": "server"}
 
 
@@ -23,10 +24,10 @@ def reference(**changes: Any) -> dict[str, Any]:
     return {"refType": "CHILD_OF", "traceID": TRACE, "spanID": PARENT, **changes}
 
 
-def answer(*, processes: Any = None, trace: str = TRACE, **changes: Any) -> bytes:
-    """Return an answer with one trace of one span of service ``geo``."""
-    span = {
-        "traceID": trace,
+def span_of(**changes: Any) -> dict[str, Any]:
+    """Return a span of the trace."""
+    return {
+        "traceID": TRACE,
         "spanID": SPAN,
         "flags": 1,
         "operationName": "/nearby",
@@ -39,9 +40,13 @@ def answer(*, processes: Any = None, trace: str = TRACE, **changes: Any) -> byte
         "warnings": None,
         **changes,
     }
+
+
+def answer(*, processes: Any = None, trace: str = TRACE, **changes: Any) -> bytes:
+    """Return an answer with one trace of one span of service ``geo``."""
     tags = [{"key": "hostname", "type": "string", "value": "geo-7b9c"}]
     made = processes if processes is not None else {"p1": {"serviceName": "geo", "tags": tags}}
-    traces = [{"traceID": trace, "spans": [span], "processes": made, "warnings": None}]
+    traces = [{"traceID": trace, "spans": [span_of(traceID=trace, **changes)], "processes": made, "warnings": None}]
     return json.dumps({"data": traces, "total": 0, "limit": 0, "offset": 0, "errors": None}).encode()
 
 
@@ -115,6 +120,51 @@ def test_an_error_is_a_tag_that_says_so(tags: Any, error: bool) -> None:
 def test_the_kind_is_what_the_tag_says(tags: Any, kind: int) -> None:
     """Whatever the other tags look like."""
     assert kind == decoded(answer(tags=tags)).kind[0]
+
+
+@pytest.mark.parametrize("separators", SEPARATORS)
+def test_tags_of_many_spans_are_told_apart(separators: tuple[str, str]) -> None:
+    """However the JSON is spaced, each span has the kind and the error of its own tags, and the pod of its process."""
+    names = ["server", "client", "producer", "consumer", "internal", "Server", "other"]
+    failed = {"key": "error", "type": "bool", "value": True}
+    tags = [[{"key": "span.kind", "type": "string", "value": name}, *[failed] * (name == "client")] for name in names]
+    spans = [span_of(spanID=f"{n + 1:x}", tags=[*found, KIND], processID=f"p{n % 2}") for n, found in enumerate(tags)]
+    processes = {
+        f"p{n}": {
+            "serviceName": "geo",
+            "tags": [{"key": "ip", "value": "1"}, {"key": "host.name", "value": f"geo-{n}"}],
+        }
+        for n in (0, 1)
+    }
+    traces = [{"traceID": TRACE, "spans": spans, "processes": processes}] * 2
+    found = decoded(json.dumps({"data": traces}, separators=separators).encode())
+    assert [SERVER, CLIENT, PRODUCER, CONSUMER, INTERNAL, SERVER, UNSPECIFIED] * 2 == found.kind.tolist()
+    assert [name == "client" for name in names] * 2 == found.error.tolist()
+    assert (("geo",), [f"geo-{n % 2}" for n in range(7)] * 2) == (found.services, [found.pods[n] for n in found.pod])
+
+
+@pytest.mark.parametrize("separators", SEPARATORS)
+@pytest.mark.parametrize("trace", [TRACE, TRACE.lstrip("0")])
+def test_parents_of_many_spans_are_told_apart(separators: tuple[str, str], trace: str) -> None:
+    """However a reference is written, each span has the parent that its own says, within its own trace."""
+    other = "f" * len(trace)
+    listed: list[tuple[Any, int]] = [
+        ([], 0),
+        (None, 0),
+        ([reference(traceID=trace)], int(PARENT, 16)),
+        ([reference(traceID=other)], 0),
+        ([reference(traceID=trace, refType="FOLLOWS_FROM")], int(PARENT, 16)),
+        ([reference(traceID=trace, spanID="2")], 2),
+        ([{"spanID": "3", "traceID": trace, "refType": "CHILD_OF"}], 3),
+        ([reference(traceID=other), reference(traceID=trace, spanID="4")], 4),
+    ]
+    traces = []
+    for one in (trace, other):
+        spans = [span_of(spanID=f"{n + 1:x}", references=made) for n, (made, _) in enumerate(listed)]
+        traces.append({"traceID": one, "spans": spans, "processes": {"p1": {"serviceName": "geo"}}})
+    found = decoded(json.dumps({"data": traces}, separators=separators).encode()).parent_id.tolist()
+    assert [parent for _, parent in listed] == found[: len(listed)]
+    assert [0, 0, 0, int(PARENT, 16), 0, 0, 0, int(PARENT, 16)] == found[len(listed) :]
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,19 @@ def test_a_duplicate_is_counted_and_left_out() -> None:
     assert (2, 1) == (analysis.services["a"].count, analysis.duplicates)
 
 
+@pytest.mark.parametrize("shift", [0, 32, 40, 56])
+def test_any_ids_find_their_parents(shift: int) -> None:
+    """Ids that are alike in most of their bits are told apart, and those that are not there are not found."""
+    rows = [
+        Row(trace, span << shift, (span - 1) << shift, "a", SERVER, 0, 1) for trace in (1, 2) for span in range(1, 200)
+    ]
+    forest = Forest.of(
+        columns(*rows, Row(1, 7 << shift, 250 << shift, "a", SERVER, 0, 1), Row(2, 300, 299, "a", 1, 0, 1))
+    )
+    assert [-1, *range(198), -1, *range(199, 397), -1] == forest.parent.tolist()
+    assert ([1, 0], [398]) == (forest.duplicates.tolist(), np.flatnonzero(forest.orphan).tolist())
+
+
 def test_a_cycle_is_counted_and_left_out() -> None:
     """Spans that are each other's ancestors, and those beneath them, have no time that means anything."""
     spans = columns(
