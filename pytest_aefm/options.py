@@ -14,6 +14,7 @@ class ClusterOptions:
 
     ``namespace`` is one that exists; without it a run makes its own. ``entry`` is nodeport, loadbalancer or
     port-forward, ``load_from`` local or cluster. ``allow_shared`` admits pods of others on nodes that are disturbed.
+    Traces are asked for at ``jaeger`` or ``tempo``; a topology's services send theirs to ``otlp``.
     """
 
     kubeconfig: Path | None = None
@@ -32,6 +33,7 @@ class ClusterOptions:
     prometheus: str | None = None
     jaeger: str | None = None
     tempo: str | None = None
+    otlp: str | None = None
 
     @property
     def lease_home(self) -> str:

@@ -38,6 +38,8 @@ _OPTIONS = (
         "seconds an application may take to get ready (default: 60 for a service of the local testbed, 300 on a "
         "cluster)",
     ),
+    ("collect-timeout", "60", "seconds that collectors may take after a load, all together"),
+    ("collect-memory", "2048", "MiB by which this process may grow while they do"),
     ("context", "", "cluster: context of the kubeconfig (default: its current one)"),
     (
         "kubeconfig",
@@ -69,6 +71,12 @@ _OPTIONS = (
     ("prometheus", "", "cluster: URL of its Prometheus (default: the experiment's prometheus_host)"),
     ("jaeger", "", "cluster: URL of its Jaeger's query API (default: the experiment's jaeger_host)"),
     ("tempo", "", "cluster: URL of its Tempo, asked for traces instead of a Jaeger (default: none)"),
+    (
+        "otlp",
+        "",
+        "cluster: URL to which a topology's services send traces, as pods reach it: "
+        "http://jaeger.monitor:4318/v1/traces (default: they send none)",
+    ),
 )
 _FLAGS = (
     ("observe", "judge and report, but let violated, no_data and inconclusive pass"),
@@ -79,10 +87,13 @@ _METAVARS = {
     "data": "DIR",
     "ready-timeout": "SECONDS",
     "wait": "SECONDS",
+    "collect-timeout": "SECONDS",
+    "collect-memory": "MIB",
     "load-pods": "N",
     "prometheus": "URL",
     "jaeger": "URL",
     "tempo": "URL",
+    "otlp": "URL",
 }
 _ENTRIES, _ORIGINS = ("nodeport", "loadbalancer", "port-forward"), ("local", "cluster")
 
@@ -94,7 +105,8 @@ class Settings:
     ``report`` is where the copy of the report goes, ``run_dir`` the run's own folder (made when first needed),
     ``data`` is the folder of tables, None for none, ``data_format`` csv or parquet. ``wrk`` is the load generator where
     one is named, ``worker`` the xdist worker's id or None. ``ready_timeout_s`` is how long an application may take to
-    get ready, ``wait_s`` how long to wait for other runs, None for the testbed's own.
+    get ready, ``wait_s`` how long to wait for other runs, None for the testbed's own. ``collect_timeout_s`` and
+    ``collect_memory_mib`` bound all collectors of a trial together.
     With ``seed_said`` the seed stands on the command line, and goes before that of an experiment.
     """
 
@@ -115,6 +127,8 @@ class Settings:
     worker: str | None = None
     ready_timeout_s: float | None = None
     wait_s: float | None = None
+    collect_timeout_s: float = 60.0
+    collect_memory_mib: int = 2048
     seed_said: bool = False
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
@@ -183,6 +197,8 @@ def read_settings(config: pytest.Config) -> Settings:
         wrk=_program(config, "wrk"),
         worker=workerinput.get("workerid"),
         ready_timeout_s=_number("ready-timeout", ready, 1.0) if ready else None,
+        collect_timeout_s=_number("collect-timeout", _text(config, "collect-timeout"), 1.0),
+        collect_memory_mib=_whole("collect-memory", _text(config, "collect-memory")),
         seed_said=config.getoption("--aefm-seed") is not None,
         wait_s=_number("wait", wait) if (wait := _text(config, "wait")) else None,
         cluster=_cluster(config),
@@ -208,6 +224,7 @@ def _cluster(config: pytest.Config) -> ClusterOptions:
         prometheus=_text(config, "prometheus") or None,
         jaeger=_text(config, "jaeger") or None,
         tempo=_text(config, "tempo") or None,
+        otlp=_text(config, "otlp") or None,
     )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_aefm.collectors import Collector, Observations, checked
+from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.collectors.blame import find_blame
+from pytest_aefm.collectors.running import Bounds, Collect, run_collectors
 from pytest_aefm.collectors.tables import tables_of
 from pytest_aefm.decision import Latency
 from pytest_aefm.errors import (
     AefmError,
     Broken,
-    CollectorError,
     DeploymentError,
     Inconclusive,
     InvalidMeasurement,
@@ -41,15 +39,14 @@ from pytest_aefm.judgement import (
     verdict_of,
 )
 from pytest_aefm.load import Driver, LoadRun
-from pytest_aefm.model import Case, Dose, Finding, LoadResult, LoadSpec, Trial, Verdict, Window
+from pytest_aefm.model import Case, Dose, Finding, LoadResult, LoadSpec, Trial, Verdict
 from pytest_aefm.slo import labels
 from pytest_aefm.testbeds import Deployment, Testbed
 
 __all__ = ["Changes", "Events", "Smoked", "raise_for_verdict", "run_trial"]
 
 _DEPLOYMENTS = 3  # that a case may take until one is quiet
-_COLLECT_DEADLINE_S = 60.0  # a Prometheus that scrapes every 30 s is waited for
-_RESULT_DEADLINE_S, _RETRY_S = 15.0, 0.5
+_RESULT_DEADLINE_S = 15.0
 
 Smoked = set[tuple[str, int, Path]]
 """Scripts that have answered: (application, generation of its deployment, script)."""
@@ -109,6 +106,7 @@ def run_trial(
     changes: Changes | None = None,
     spent: Mapping[str, float] | None = None,
     confidence: float = 0.95,
+    bounds: Bounds | None = None,
     attempt: int = 1,
 ) -> Trial:
     """Run one case once and judge it.
@@ -116,8 +114,8 @@ def run_trial(
     ``artifacts`` is a folder for the trial's files; ``collectors`` default to the testbed's own. The caller keeps
     ``smoked`` and ``changes`` from trial to trial, so that each script is tried once per deployment, and the trial can
     say what its data had been through. ``spent`` is what the caller has already spent on converging, in seconds by
-    phase; ``confidence`` 0 judges percentiles by their point value. What fails of the experiment makes the trial
-    broken, with ``trial.error`` set; no AefmError escapes.
+    phase; ``confidence`` 0 judges percentiles by their point value; ``bounds`` are those of all collectors together.
+    What fails of the experiment makes the trial broken, with ``trial.error`` set; no AefmError escapes.
     """
     started, events = time.time(), events or _Silent()
     phases = _Phases(case, events, spent or {})
@@ -144,7 +142,9 @@ def run_trial(
         trial = replace(trial, load=result, window=result.window)
         with phases("collect"):
             chosen = testbed.collectors(case) if collectors is None else collectors
-            seen, states = _collect(chosen, partial(testbed.observe, before, after), result.window)
+            tasks: dict[str, Collect] = {"testbed": partial(testbed.observe, before, after)}
+            tasks |= {one.name: one.collect for one in chosen}
+            seen, states = run_collectors(tasks, result.window, bounds or Bounds(), once="testbed")
         with phases("judge"):
             trial = replace(trial, checks=(start_check(run.window, result.window),))
             trial = _judge(trial, result, seen, states, chosen, confidence)
@@ -267,45 +267,6 @@ def _wait_until(mono_s: float, run: LoadRun) -> None:
         time.sleep(min(left, 0.1))
 
 
-def _collect(
-    collectors: Sequence[Collector], own: Any, window: Window
-) -> tuple[dict[str, Observations], dict[str, dict[str, Any]]]:
-    """Run all collectors side by side; return what they saw, and how each fared. One that fails stops no other.
-
-    A source that fails is asked once more, but for the testbed's own counters: what it reads, it reads for good.
-    """
-    answers: queue.Queue[tuple[str, Observations | Exception, float]] = queue.Queue()
-    start = time.monotonic()
-
-    def work(name: str, collect: Any, again: bool) -> None:
-        try:
-            answer: Observations | Exception = checked(name, collect(window))
-        except Exception as error:  # recorded in the trial with its reason
-            if again and isinstance(error, CollectorError):
-                time.sleep(_RETRY_S)
-                return work(name, collect, again=False)
-            answer = error
-        answers.put((name, answer, time.monotonic() - start))
-        return None
-
-    tasks = {"testbed": own, **{collector.name: collector.collect for collector in collectors}}
-    for name, task in tasks.items():
-        threading.Thread(target=work, args=(name, task, task is not own), name=f"aefm-{name}", daemon=True).start()
-    seen: dict[str, Observations] = {}
-    states: dict[str, dict[str, Any]] = {name: {"ok": False, "reason": "no answer in time"} for name in tasks}
-    for _ in tasks:
-        try:
-            name, answer, took = answers.get(timeout=max(0.0, start + _COLLECT_DEADLINE_S - time.monotonic()))
-        except queue.Empty:
-            break
-        if isinstance(answer, Observations):
-            seen[name] = answer
-            states[name] = {"ok": True, "seconds": round(took, 3), **answer.details}
-        else:
-            states[name] = {"ok": False, "reason": _describe(answer), "seconds": round(took, 3)}
-    return seen, states
-
-
 def _judge(
     trial: Trial,
     load: LoadResult,
@@ -419,7 +380,3 @@ def _environment(deployment: Deployment) -> dict[str, Any]:
         "services": {name: dict(facts) for name, facts in deployment.services.items()},
         **deployment.details,
     }
-
-
-def _describe(error: BaseException) -> str:
-    return str(error) if isinstance(error, AefmError) else f"{type(error).__name__}: {error}"

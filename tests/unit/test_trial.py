@@ -13,7 +13,7 @@ from pytest_aefm.collectors import Observations, checked
 from pytest_aefm.errors import CollectorError
 from pytest_aefm.load import LoadRun
 from pytest_aefm.model import LoadSpec, Window, as_json
-from pytest_aefm.trial import _collect, _drive
+from pytest_aefm.trial import _drive
 
 
 class _Stubborn:
@@ -62,40 +62,3 @@ def test_numpys_values_are_numbers() -> None:
         Observations(metrics=cast(Any, {"sky": np.float32(0.5)}), details={"n": np.int64(3), "of": np.ones(2)}),
     )
     assert {"n": 3, "of": [1.0, 1.0]} == as_json(seen.details)
-
-
-class Flaky:
-    """A collector whose source answers from the given time on."""
-
-    name, provides = "flaky", frozenset({"x"})
-
-    def __init__(self, answers_at: int) -> None:
-        self.asked, self._answers_at = 0, answers_at
-
-    def collect(self, window: Window) -> Observations:
-        """Fail until then."""
-        self.asked += 1
-        if self.asked < self._answers_at:
-            raise CollectorError("flaky", f"connection refused, {self.asked}")
-        return Observations(metrics={"x": 1.0})
-
-
-@pytest.mark.parametrize(("answers_at", "asked", "ok"), [(1, 1, True), (2, 2, True), (3, 2, False)])
-def test_a_source_that_fails_is_asked_once_more(answers_at: int, asked: int, ok: bool) -> None:
-    """What fails twice is recorded with its reason."""
-    flaky = Flaky(answers_at)
-    seen, states = _collect([flaky], lambda window: Observations(), Window(0.0, 0.0, 1.0))
-    assert (asked, ok, ok) == (flaky.asked, states["flaky"]["ok"], "flaky" in seen)
-    assert ok or "flaky: connection refused, 2" == states["flaky"]["reason"]
-
-
-def test_the_testbeds_own_counters_are_read_once() -> None:
-    """They were read at the window's edges, and are not there twice."""
-    calls: list[Window] = []
-
-    def own(window: Window) -> Observations:
-        calls.append(window)
-        raise CollectorError("testbed", "gone")
-
-    _, states = _collect([], own, Window(0.0, 0.0, 1.0))
-    assert (1, False) == (len(calls), states["testbed"]["ok"])
