@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from typing import Any
 
@@ -200,6 +201,23 @@ def test_nodes_by_role_and_machine() -> None:
 def plan(app: AppSpec, image: str | None = "mesh:1") -> Any:
     """Return what is wanted of an application."""
     return wanted_app(app, image=image, namespace="ns", run="r", nodes=(), iterations_per_us=lambda: 30.0)
+
+
+def test_services_of_a_topology_send_traces_where_they_are_told_to() -> None:
+    """Each of them, by its own configuration; without an address they send none."""
+    url = "http://jaeger.monitor:4318/v1/traces"
+    for told in (url, None):
+        wanted = wanted_app(
+            AppSpec("hotel"),
+            image="mesh:1",
+            namespace="ns",
+            run="r",
+            nodes=(),
+            iterations_per_us=lambda: 30.0,
+            otlp=told,
+        )
+        made = [json.loads(item.body["data"]["service.json"]) for item in wanted.manifests if item.kind == "ConfigMap"]
+        assert {told} == {one["otlp_endpoint"] for one in made}
 
 
 def test_a_topology_has_its_entry_and_smoke() -> None:

@@ -50,10 +50,12 @@ def wanted_app(
     run: str,
     nodes: Iterable[tuple[str, Collection[str]]],
     iterations_per_us: Callable[[], float],
+    otlp: str | None = None,
 ) -> Wanted:
     """Return what an experiment's application is on a cluster; its files are named by whole paths.
 
-    ``image`` wins over the experiment's own; ``iterations_per_us`` is asked for by topologies alone.
+    ``image`` wins over the experiment's own; ``iterations_per_us`` is asked for by topologies alone, and theirs is
+    ``otlp``, the URL that takes traces.
 
     Raises:
         ConfigurationError: files are missing, edits do not fit, the image or the entry is not known.
@@ -69,7 +71,7 @@ def wanted_app(
         what = "the image of its services is not known"
         raise ConfigurationError(f"app {app.name!r}", what, None, "name it with --aefm-app-image, or as app_img")
     port = app.port if app.port in _NODE_PORTS else None
-    mesh = MeshOptions(app.image, iterations_per_us(), node_port=port)
+    mesh = MeshOptions(app.image, iterations_per_us(), otlp_endpoint=otlp, node_port=port)
     edited = prepared(app, None, topology=topology, mesh=mesh, namespace=namespace, run=run, nodes=nodes)
     return Wanted(edited, topology.entry, topology.smoke, True, topology.description)
 

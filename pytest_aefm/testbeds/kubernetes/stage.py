@@ -110,6 +110,7 @@ class Stage:
             run=place.run,
             nodes=[(node.name, node.roles) for node in self.nodes if node.roles],
             iterations_per_us=place.iterations_per_us,
+            otlp=place.options.otlp,
         )
         self._wish = app
 
