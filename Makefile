@@ -1,6 +1,6 @@
 # `make` or `make help` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster native-test fuzz test-packaging test-oldest test-neighbours bars lint format docs clean
+.PHONY: help setup demo test test-cluster native-test fuzz test-packaging test-oldest test-neighbours test-sdks bars lint format docs clean
 
 PYTEST := .venv/bin/pytest
 NATIVE_BUILD := build/sanitized
@@ -8,8 +8,10 @@ FUZZ_BUILD := build/fuzz
 # How long `make fuzz` takes for each of its targets, and which those are.
 FUZZ_SECONDS = 60
 FUZZ_TARGETS = $(notdir $(wildcard native/fuzz/corpus/*))
-TESTS = tests --ignore=tests/cluster --ignore=tests/packaging --ignore=tests/neighbours
+TESTS = tests --ignore=tests/cluster --ignore=tests/packaging --ignore=tests/neighbours --ignore=tests/sdks
 NEIGHBOURS = pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-metadata jinja2 markupsafe
+SDKS = googleapis-common-protos $(addprefix opentelemetry-, api sdk semantic-conventions proto proto-json \
+	$(addprefix exporter-, http-transport otlp-common otlp-proto-common otlp-proto-http otlp-json-common otlp-json-http))
 # What `make test-oldest` runs.
 OLDEST = tests/plugin
 # The system's, or the wheel's where set-up had to install that.
@@ -58,6 +60,10 @@ test-oldest: setup ## Run the plugin's tests on the oldest pytest and xdist that
 test-neighbours: setup ## Run small experiments beside other plugins of pytest; needs a package index.
 	tools/environment.sh neighbours $(NEIGHBOURS)
 	build/environments/neighbours/bin/python -m pytest -p no:randomly tests/neighbours
+
+test-sdks: setup ## Have OpenTelemetry's SDKs for Python and JavaScript export to a run; needs package indexes.
+	tools/environment.sh sdks $(SDKS)
+	build/environments/sdks/bin/python -m pytest tests/sdks
 
 bars: setup ## Measure what the project promises, and run the tests ten times in a row; takes hours, on an idle machine.
 	for name in start_up cases doses scrapes blame drivers traces mesh; do .venv/bin/python benchmarks/$$name.py || exit 1; done
