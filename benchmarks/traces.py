@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -13,10 +14,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from measuring import promise
 from trace_data import answer
 
+PATHS = 2000
 AEFM_RATIO, CRISP_RATIO, MILLION_S, MILLION_BYTES, LINEAR = 200, 10, 6.0, 10**9, 1.6
 # What AEFM 0.2.0 does with an answer, from its text to its statistical data.
 AEFM = """
@@ -28,6 +31,29 @@ begin = time.perf_counter()
 data = processor.exact_parent_duration(processor.load_from_json(json.loads(text)["data"]))
 [processor.decouple_parent_and_child(data, q) for q in (0.5, 0.95)]
 print(time.perf_counter() - begin)
+"""
+# A line for each trace: the spans on its critical path, sorted.
+CRISP_PATHS = """
+import json, sys
+from crisp.configuration import get_config
+from crisp.graph import Graph
+get_config().overlap_allowance_fraction = float(sys.argv[2])
+for trace in json.load(open(sys.argv[1]))["data"]:
+    path = Graph({"data": [trace]}, "service-p0", "/", filename=sys.argv[1]).findCriticalPath()
+    print(*sorted(node.sid for node in path))
+"""
+OUR_PATHS = """
+import sys
+from pathlib import Path
+from pytest_aefm.collectors.jaeger_json import jaeger_spans, parse_jaeger
+from pytest_aefm.collectors.spans import hexadecimal
+from pytest_aefm.collectors.traces import analyse
+analysis = analyse(jaeger_spans(parse_jaeger(Path(sys.argv[1]).read_bytes())))
+traces, ids = analysis.forest.trace.tolist(), hexadecimal(analysis.forest.spans.span_id)
+paths = {}
+for trace, span, on in zip(traces, ids, analysis.critical.on.tolist()):
+    paths.setdefault(trace, []).extend([span] * on)
+print(*(" ".join(sorted(path)) for path in paths.values()), sep="\\n")
 """
 OURS = """
 import resource, sys, time
@@ -101,6 +127,38 @@ def against_crisp(folder: Path, traces: int) -> bool:
     )
 
 
+def unambiguous(trace: dict[str, Any]) -> bool:
+    """Return whether all spans take time, and no two calls of a span end at once: then both define the path alike."""
+    ends = [(span["references"], span["startTime"] + span["duration"]) for span in trace["spans"]]
+    return all(span["duration"] for span in trace["spans"]) and all(ends.count(one) == 1 for one in ends)
+
+
+def paths_of_crisp(folder: Path) -> bool:
+    """Which spans are on the critical path: without CRISP's allowance for overlaps (a touch is none), and with it."""
+    crisp = os.environ.get("CRISP")
+    if not crisp:
+        print("skipped: CRISP's critical paths, for CRISP does not name its program")
+        return True
+    traces = [trace for trace in json.loads(answer(PATHS, 20, 0))["data"] if unambiguous(trace)]
+    text = folder / "paths.json"
+    text.write_text(json.dumps({"data": traces}))
+    found = {}
+    for name, command in {
+        "ours": [sys.executable, "-c", OUR_PATHS, text],
+        "theirs": [Path(crisp).with_name("python"), "-c", CRISP_PATHS, text, "1e-9"],
+        "allowing": [Path(crisp).with_name("python"), "-c", CRISP_PATHS, text, "0.01"],
+    }.items():
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+        found[name] = done.stdout.splitlines()
+    alike, allowing = (
+        sum(one == other for one, other in zip(found["ours"], found[name], strict=True))
+        for name in found
+        if name != "ours"
+    )
+    print(f"CRISP, allowing for overlaps, has the same spans on the path in {allowing:,} of {len(traces):,} traces")
+    return promise(f"without it, in {alike:,}", alike == len(traces) > 0)
+
+
 def a_million(folder: Path) -> bool:
     """1,000,000 spans as answers of 1,000 traces each; and how the cost of a span grows from 10,000 on."""
     here = write(folder / "million", 50, 1000)
@@ -119,12 +177,13 @@ def a_million(folder: Path) -> bool:
 
 def main() -> int:
     """Measure, and say whether the promises hold."""
-    chosen = sys.argv[1:] or ["aefm", "million", "crisp"]
+    chosen = sys.argv[1:] or ["aefm", "million", "paths", "crisp"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         measures = {
             "aefm": lambda: against_aefm(folder),
             "million": lambda: a_million(folder),
+            "paths": lambda: paths_of_crisp(folder),
             "crisp": lambda: against_crisp(folder, int(os.environ.get("AEFM_CRISP_TRACES", "50000"))),
         }
         kept = [measures[one]() for one in chosen]
