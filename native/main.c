@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "random.h"
 #include "report.h"
+#include "requests_file.h"
 #include "run.h"
 #include "target.h"
 
@@ -31,6 +32,7 @@ struct program {
     uint32_t prepared;
     uint64_t seed;
     FILE *json;
+    FILE *requests;
     struct report report;
 };
 
@@ -320,6 +322,9 @@ static enum exit_status print_results(struct program *p) {
         report_json(&p->report, p->json);
         if (fflush(p->json) != 0 || ferror(p->json)) return complain("--json: cannot write the results", EXIT_INTERNAL);
     }
+    if (p->requests && requests_write(&p->report, p->requests) != 0) {
+        return complain("--requests: cannot write the records", EXIT_INTERNAL);
+    }
     return status;
 }
 
@@ -343,6 +348,21 @@ static void announce(const struct options *o) {
     fflush(stdout);
 }
 
+static enum exit_status open_file(const char *option, const char *name, FILE **file) {
+    if (!name) return EXIT_DONE;
+    *file = fopen(name, "w");
+    if (*file) return EXIT_DONE;
+    fprintf(stderr, "aefm-wrk: %s: cannot write '%s': %s\n", option, name, strerror(errno));
+    return EXIT_USAGE;
+}
+
+static enum exit_status open_files(struct program *p) {
+    const struct options *o = &p->options;
+    if (o->json && strcmp(o->json, "-") == 0) p->json = stdout;
+    else if (open_file("--json", o->json, &p->json) != EXIT_DONE) return EXIT_USAGE;
+    return open_file("--requests", o->requests, &p->requests);
+}
+
 static enum exit_status open_run(struct program *p) {
     struct run *run = &p->run;
     run->options = &p->options;
@@ -351,11 +371,7 @@ static enum exit_status open_run(struct program *p) {
     pthread_mutex_init(&run->lock, NULL);
     pthread_cond_init(&run->changed, NULL);
     if (run->stop_fd < 0 || run->progress_fd < 0) return complain(strerror(errno), EXIT_INTERNAL);
-    if (!p->options.json || p->options.action == ACTION_CHECK) return EXIT_DONE;
-    p->json = strcmp(p->options.json, "-") == 0 ? stdout : fopen(p->options.json, "w");
-    if (p->json) return EXIT_DONE;
-    fprintf(stderr, "aefm-wrk: --json: cannot write '%s': %s\n", p->options.json, strerror(errno));
-    return EXIT_USAGE;
+    return p->options.action == ACTION_CHECK ? EXIT_DONE : open_files(p);
 }
 
 static enum exit_status run_program(struct program *p) {
@@ -392,6 +408,7 @@ static void free_program(struct program *p) {
     observation_free(&p->report.at_start);
     observation_free(&p->report.at_end);
     if (p->json && p->json != stdout) fclose(p->json);
+    if (p->requests) fclose(p->requests);
     if (p->run.stop_fd > 0) close(p->run.stop_fd);
     if (p->run.progress_fd > 0) close(p->run.progress_fd);
     free(p->run.targets.at);

@@ -73,6 +73,7 @@ if(LUAJIT_FOUND AND Threads_FOUND)
     ${native}/report_series.c
     ${native}/report_statistics.c
     ${native}/report_text.c
+    ${native}/requests_file.c
     ${native}/script.c
     ${native}/script_api.c
     ${native}/script_prelude.c

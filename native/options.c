@@ -29,6 +29,7 @@ const char options_usage[] =
     "      --limits  <T,...>  latencies of which to tell how many requests exceeded them: 250ms,1s\n"
     "      --warmup      <T>  load before the measured window (0)\n"
     "      --json     <FILE>  write the results as JSON; - for standard output, then without the text\n"
+    "      --requests <FILE>  write a binary record of each request\n"
     "      --seed        <N>  make arrivals, and math.random of the script, reproducible\n"
     "      --start-at   <NS>  begin at this CLOCK_MONOTONIC time, in nanoseconds\n"
     "      --busy-poll   <T>  wake this long before each request is due and spin (0)\n"
@@ -46,7 +47,7 @@ enum option_id {
     SCRIPT, HEADER,
     LATENCY, U_LATENCY, BATCH,
     TIMEOUT, DRAIN, LIMITS, WARMUP,
-    JSON,
+    JSON, REQUESTS,
     SEED, START_AT, BUSY_POLL, KEEP_AWAKE,
     TARGET, INSECURE, TAG_PATH,
     CHECK, VERSION, HELP,
@@ -67,7 +68,7 @@ static const struct option_spec specs[OPTION_IDS] = {
     [LATENCY] = {"latency", 'L', false},        [U_LATENCY] = {"u_latency", 'U', false},
     [BATCH] = {"batch_latency", 'B', false},    [TIMEOUT] = {"timeout", 'T', true},
     [WARMUP] = {"warmup", 0, true},             [DRAIN] = {"drain", 0, true},               [LIMITS] = {"limits", 0, true},
-    [JSON] = {"json", 0, true},
+    [JSON] = {"json", 0, true},                 [REQUESTS] = {"requests", 0, true},
     [SEED] = {"seed", 0, true},                 [START_AT] = {"start-at", 0, true},
     [BUSY_POLL] = {"busy-poll", 0, true},       [KEEP_AWAKE] = {"keep-awake", 0, false},
     [TAG_PATH] = {"tag-path", 0, true},         [TARGET] = {"target", 0, true},
@@ -179,6 +180,9 @@ static bool take(struct parse *p, enum option_id id, const char *value) {
     case TAG_PATH: return take_tag_path(p, value);
     case SCRIPT: o->script = value; break;
     case JSON: o->json = value; break;
+    case REQUESTS:
+        o->requests = value;
+        return strcmp(value, "-") != 0 ? true : refuse(p, id, "a file", value);
     case SEED:
         o->seeded = true;
         return quantity_whole(value, &o->seed) ? true : refuse(p, id, "a whole number >= 0", value);

@@ -43,6 +43,7 @@ struct options {
     bool print_uncorrected;
     const char *script;
     const char *json; /* file, "-" or NULL */
+    const char *requests; /* file or NULL */
     uint64_t limits_us[LIMITS_MAX];
     size_t limit_count;
     const char **headers;

@@ -5,12 +5,15 @@
 #include "buffer.h"
 #include "clock.h"
 
-static uint32_t clamp(uint64_t value) { return value < UINT32_MAX ? (uint32_t)value : UINT32_MAX; }
-
-struct record record_make(uint64_t due_ns, uint64_t sent_after_ns, uint64_t end_after_ns, unsigned outcome, bool waited,
+struct record record_make(uint64_t due_ns, uint64_t late_ns, uint64_t latency_ns, unsigned outcome, bool waited,
                           uint32_t tag) {
-    return (struct record){.due_ns = due_ns & ((UINT64_C(1) << 48) - 1), .outcome = outcome & 15, .waited = waited,
-                           .tag = tag & 2047, .late_ns = clamp(sent_after_ns), .latency_us = clamp(ns_to_us(end_after_ns))};
+    return (struct record){.due_ns = due_ns & RECORD_LONGEST_NS, .outcome = outcome & 15, .waited = waited,
+                           .tag = tag & 2047, .late_ns = late_ns, .latency_ns = latency_ns};
+}
+
+uint32_t record_latency_us(const struct record *r) {
+    uint64_t us = ns_to_us(r->latency_ns);
+    return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
 }
 
 void record_add(struct record_log *log, struct record record) {

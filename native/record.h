@@ -13,14 +13,15 @@
 #define RECORDS_MAX ((size_t)16 << 20) /* of a run */
 #define RECORD_CHUNK ((size_t)1 << 16)
 #define RECORD_CHUNKS (RECORDS_MAX / RECORD_CHUNK)
+#define RECORD_LONGEST_NS ((UINT64_C(1) << 48) - 1)
 
 struct record {
-    uint64_t due_ns : 48; /* since the window's start: up to three days */
+    uint64_t due_ns : 48; /* since the window's start: up to three days, which is RECORD_LONGEST_NS */
     uint64_t outcome : 4;
     uint64_t waited : 1;  /* for a connection */
     uint64_t tag : 11;
-    uint32_t late_ns;     /* from due to sent; UINT32_MAX: at least that */
-    uint32_t latency_us;  /* from due to the end, or to when it was given up */
+    uint64_t late_ns;     /* from due to sent, or to when it was given up unsent */
+    uint64_t latency_ns;  /* from due to the end, or to when it was given up */
 };
 
 struct record_log {
@@ -30,8 +31,11 @@ struct record_log {
 };
 
 void record_add(struct record_log *log, struct record record);
-struct record record_make(uint64_t due_ns, uint64_t sent_after_ns, uint64_t end_after_ns, unsigned outcome, bool waited,
+struct record record_make(uint64_t due_ns, uint64_t late_ns, uint64_t latency_ns, unsigned outcome, bool waited,
                           uint32_t tag);
+
+/* Return the latency as the histograms hold it. */
+uint32_t record_latency_us(const struct record *r);
 size_t record_count(const struct record_log *log);
 const struct record *record_at(const struct record_log *log, size_t i);
 void record_log_free(struct record_log *log);

@@ -57,6 +57,9 @@ struct report {
     struct histogram *rates; /* completed requests in each whole second and thread */
 };
 
+/* Return when the window began, by the wall clock. */
+int64_t report_start_wall_ns(const struct report *r);
+
 void report_text(const struct report *r, FILE *to);
 void report_json(const struct report *r, FILE *to);
 

@@ -115,6 +115,8 @@ static void put_machine(struct json *j, const struct report *r) {
     }
 }
 
+int64_t report_start_wall_ns(const struct report *r) { return (int64_t)r->window_start_ns + r->at_start.wall_offset_ns; }
+
 static void put_run(struct json *j, const struct report *r) {
     json_uint(j, "schema", REPORT_SCHEMA);
     json_text(j, "engine", "aefm-wrk");
@@ -133,7 +135,7 @@ static void put_run(struct json *j, const struct report *r) {
     json_bool(j, "interrupted", r->interrupted);
     json_text(j, "ended_by", r->interrupted ? "interrupt" : "duration");
     json_open(j, "window", '{');
-    json_int(j, "start_wall_ns", (int64_t)r->window_start_ns + r->at_start.wall_offset_ns);
+    json_int(j, "start_wall_ns", report_start_wall_ns(r));
     json_uint(j, "start_mono_ns", r->window_start_ns);
     json_uint(j, "duration_ns", r->duration_ns);
     json_close(j, '}');

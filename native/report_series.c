@@ -14,7 +14,7 @@ struct row {
 static void add(struct row *row, const struct record *r) {
     row->offered++;
     row->outcomes[r->outcome]++;
-    if (r->outcome == OUTCOME_SUCCESS) hist_record(&row->latency, r->latency_us);
+    if (r->outcome == OUTCOME_SUCCESS) hist_record(&row->latency, record_latency_us(r));
     if (!r->waited && r->outcome < OUTCOME_CONNECT_ERROR) hist_record(&row->lag, ns_to_us(r->late_ns));
 }
 

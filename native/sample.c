@@ -20,10 +20,10 @@ struct sample sample_take(const struct record *records, size_t count, uint32_t t
         const struct record *r = &records[i];
         bool is_bound = outcome_is_bound((enum outcome)r->outcome);
         if ((!is_bound && r->outcome != OUTCOME_SUCCESS) || (tag != SAMPLE_ALL_TAGS && r->tag != tag)) continue;
-        s.values[s.count] = s.ascending[s.count] = r->latency_us;
+        s.values[s.count] = s.ascending[s.count] = record_latency_us(r);
         s.is_bound[s.count++] = is_bound;
         s.lower_bounds += is_bound;
-        if (!is_bound) s.known[known++] = r->latency_us;
+        if (!is_bound) s.known[known++] = record_latency_us(r);
     }
     qsort(s.ascending, s.count, sizeof *s.ascending, ascending);
     qsort(s.known, known, sizeof *s.known, ascending);

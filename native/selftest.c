@@ -133,7 +133,7 @@ struct trend trend_test(const struct record *records, size_t count, uint64_t dur
     }
     for (size_t i = 0; i < count; i++) {
         uint64_t part = records[i].due_ns / t.part_ns;
-        if (records[i].outcome == OUTCOME_SUCCESS && part < TREND_PARTS) hist_record(parts[part], records[i].latency_us);
+        if (records[i].outcome == OUTCOME_SUCCESS && part < TREND_PARTS) hist_record(parts[part], record_latency_us(&records[i]));
     }
     look_at_parts(&t, parts);
     for (int i = 0; i < TREND_PARTS; i++) free(parts[i]);

@@ -117,7 +117,8 @@ class LoadSpec:
 
     ``distribution`` says how requests follow one another; ``schedule`` holds steps and ramps of the rate instead of a
     constant one, ``(from_rps, to_rps, seconds)`` each, which last ``duration_s`` together. ``tags`` maps names to the
-    requests that they mean, ``[METHOD ]/PATTERN``. Of ``limits_ms`` the result shall tell the effective sample sizes.
+    requests that they mean, ``[METHOD ]/PATTERN``. Of ``limits_ms`` the result shall tell the effective sample sizes. With
+    ``requests`` a record of each request is kept.
     """
 
     script: str
@@ -134,6 +135,7 @@ class LoadSpec:
     drain_s: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     limits_ms: Sequence[float] = ()
+    requests: bool = False
 
 
 @dataclass(frozen=True, slots=True)

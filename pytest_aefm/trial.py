@@ -231,9 +231,10 @@ def _smoke(
     if key in smoked:
         return
     little = replace(load, rate_rps=10, duration_s=0.3, warmup_s=0, timeout_s=max(5.0, load.timeout_s), connections=2)
+    little = replace(little, threads=1, requests=False)
     folder = artifacts / "smoke"
     folder.mkdir(exist_ok=True)
-    run = testbed.start_load(driver, replace(little, threads=1), script, folder)
+    run = testbed.start_load(driver, little, script, folder)
     try:
         result = run.result(little.timeout_s + _RESULT_DEADLINE_S)
     finally:

@@ -79,6 +79,7 @@ static void mistakes_get_one_clear_line(void) {
         {"http://h -R 1 -H nope", "--header: expected 'Name: value', got 'nope'"},
         {"http://h -R 1 --seed -1", "--seed: expected a whole number >= 0, got '-1'"},
         {"http://h -R 1 --start-at soon", "--start-at: expected nanoseconds of CLOCK_MONOTONIC, got 'soon'"},
+        {"http://h -R 1 --requests -", "--requests: expected a file, got '-'"},
         {"http://h -R 1 -D even", "--dist: expected fixed, exp, norm or zipf, got 'even'"},
         {"http://h --schedule 5", "--schedule: expected phases such as 100:10s,200..800:60s, got '5'"},
         {"http://h --schedule 0:5s", "--schedule: expected a rate above 0, got '0:5s'"},

@@ -177,6 +177,7 @@ class _Builder:
             phases=phases,
             drain_s=self.value("drain"),
             tags=self.part("tags"),
+            requests=self.value("requests", False),
         )
         connections = load.connections_at(min(self.value("rate")))
         if ("threads",) in self.settings and self.value("threads") > connections:

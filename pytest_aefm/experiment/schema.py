@@ -225,6 +225,8 @@ class Options(Strict):
     """How long what is in flight at the end is waited for; by default the timeout."""
     tags: Tags = {}
     """Requests to be judged apart, by name: {search: 'GET /hotels*'}; a script may name its requests itself."""
+    requests: Flag = False
+    """Whether a record of each request is kept: requests.bin among the artifacts."""
     seed: Count | None = None
     """Seed of orders and requests; by default the run's."""
     order: Order = "blocks"

@@ -62,6 +62,7 @@ class Load:
     phases: tuple[tuple[float, float, float], ...] = ()
     drain_s: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    requests: bool = False
 
     @property
     def requests_s(self) -> float:
@@ -95,6 +96,7 @@ class Load:
             drain_s=self.drain_s,
             tags=self.tags,
             limits_ms=limits_ms,
+            requests=self.requests,
         )
 
 

@@ -66,6 +66,7 @@ def command_line(
         *(part for name, rule in load.tags.items() for part in ("--tag-path", f"{name}={rule}")),
         *("-s", str(script)),
         *("--json", str(result)),
+        *(["--requests", str(result.with_name("requests.bin"))] if load.requests else []),
         *(["-H", f"Host: {host}"] if host else []),
         url,
     ]

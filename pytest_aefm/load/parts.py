@@ -34,8 +34,11 @@ def divide(load: LoadSpec, generators: int) -> tuple[Part, ...]:
     is shorter than that, the window of the late one begins with its first request. Poisson processes add up to one.
 
     Raises:
-        ConfigurationError: such a load has no parts that add up to it.
+        ConfigurationError: such a load has no parts that add up to it, or asks for what pods cannot give.
     """
+    if load.requests:
+        hint = "--aefm-load-from local drives from here"
+        raise ConfigurationError("load from pods", "records of requests stay in the pods", None, hint)
     if generators > 1 and (load.schedule or load.distribution not in ("fixed", "exp")):
         what = "a schedule" if load.schedule else f"the distribution {load.distribution!r}"
         raise ConfigurationError(

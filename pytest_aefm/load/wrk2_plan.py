@@ -118,7 +118,12 @@ def dry_run(script: Path, url: str) -> str:
 def _check(load: LoadSpec, dialect: Dialect) -> None:
     """Refuse what wrk2 would silently round."""
     refused = None
-    asked = {"distribution": load.distribution != "fixed", "schedule": load.schedule, "tags": load.tags}
+    asked = {
+        "distribution": load.distribution != "fixed",
+        "schedule": load.schedule,
+        "tags": load.tags,
+        "requests": load.requests,
+    }
     if beyond := [name for name, value in asked.items() if value]:
         refused = (f"{', '.join(beyond)}: it does not know of such a thing", "a constant rate, evenly")
     elif load.rate_rps != int(load.rate_rps):

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_aefm.decision import check
 from pytest_aefm.load.aefm_wrk import AefmWrk
+from pytest_aefm.load.requests_file import read_requests
 from pytest_aefm.model import LoadResult, LoadSpec
 from pytest_aefm.slo import parse
 from pytest_aefm.supervisor import Supervisor
@@ -62,3 +63,12 @@ def test_a_schedule_with_tags_and_limits(serve: Callable[[], Server], supervisor
     overall = check(parse("p50 < 250ms"), metrics)
     assert overall.n_eff == result.n_eff[250_000]
     assert check(parse("p50{tag=fast} < 1s"), metrics).n_eff == result.tags["fast"].n_eff[1_000_000]
+
+
+def test_records_of_requests_are_kept(serve: Callable[[], Server], supervisor: Supervisor, tmp_path: Path) -> None:
+    """The file lies among the artifacts, and has every request."""
+    load = LoadSpec("mix.lua", rate_rps=50, duration_s=1.0, warmup_s=0.0, requests=True)
+    result = drive(load, serve(), supervisor, tmp_path)
+    requests = read_requests(tmp_path / "requests.bin")
+    assert 50 == result.offered == len(requests.records)
+    assert result.window.start_mono_s == requests.window.start_mono_s

@@ -47,6 +47,13 @@ def test_a_schedule_is_in_multiples_of_each_rate() -> None:
     )
 
 
+def test_records_of_requests_are_kept_where_asked_for() -> None:
+    """They are large, so nobody gets them unasked."""
+    assert [False, True] == [
+        found.cases()[0].load.requests for found in (marked(**ALONE), marked(**ALONE, requests=True))
+    ]
+
+
 def test_tags_are_merged_by_name(tmp_path: Path) -> None:
     """A marker adds tags to those of the file."""
     (tmp_path / "hotel.yaml").write_text("app: hotel\nrate: 20\nduration: 60\nscript: a.lua\ntags: {one: /1}\n")

@@ -219,6 +219,12 @@ def test_loads_that_do_not_add_up_are_refused(change: dict[str, Any]) -> None:
     assert 1 == len(divide(replace(LOAD, **change), 1))
 
 
+def test_what_stays_in_pods_is_refused() -> None:
+    """Records of requests would be gone with the pod that wrote them."""
+    with pytest.raises(ConfigurationError, match="load from pods: records of requests stay in the pods"):
+        divide(replace(LOAD, requests=True), 1)
+
+
 def failed_checks(load: LoadResult) -> set[str]:
     """Return the self-checks that make a trial invalid."""
     return {check.name for check in load_checks(load) if not check.ok}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_aefm.errors import ConfigurationError, DeploymentError
 from pytest_aefm.interference import asked_for
+from pytest_aefm.load.parts import divide
 from pytest_aefm.model import AppSpec, Case
 from pytest_aefm.options import ClusterOptions
 from pytest_aefm.testbeds.kubernetes.connection import Connection
@@ -28,7 +29,7 @@ def refuse_case(case: Case, options: ClusterOptions) -> None:
     """Refuse what a run with these options cannot do.
 
     Raises:
-        ConfigurationError: an image is not known, or an SLO asks for what is not collected.
+        ConfigurationError: an image is not known, an SLO asks for what is not collected, or pods cannot send the load.
     """
     active = asked_for(case.interference)
     if active and options.stress_image is None:
@@ -39,6 +40,8 @@ def refuse_case(case: Case, options: ClusterOptions) -> None:
         raise ConfigurationError("interference", what, None, "--aefm-allow-shared says that this is known")
     if options.load_from == "cluster" and options.load_image is None:
         raise ConfigurationError("--aefm-load-from=cluster", "no image", None, "name it with --aefm-load-image")
+    if options.load_from == "cluster":
+        divide(case.load, options.load_pods)
     for slo in case.slos:
         if slo.name in ("self_time", "trace_coverage") and not (options.tempo or jaeger_url(options, case.app)):
             hint = "name it with --aefm-jaeger, or Tempo with --aefm-tempo"
