@@ -18,6 +18,8 @@ void due_push(struct due_queue *q, uint64_t time_ns) {
     q->times[(q->head + q->count++) & (q->capacity - 1)] = time_ns;
 }
 
+uint64_t due_at(const struct due_queue *q, size_t i) { return q->times[(q->head + i) & (q->capacity - 1)]; }
+
 uint64_t due_pop(struct due_queue *q) {
     uint64_t time = q->times[q->head];
     q->head = (q->head + 1) & (q->capacity - 1);

@@ -12,6 +12,7 @@ struct due_queue {
 };
 
 void due_push(struct due_queue *q, uint64_t time_ns);
+uint64_t due_at(const struct due_queue *q, size_t i); /* the i-th to be popped */
 uint64_t due_pop(struct due_queue *q); /* not from an empty queue */
 void due_free(struct due_queue *q);
 

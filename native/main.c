@@ -1,6 +1,5 @@
 /* aefm-wrk: parse, prepare the scripts, start the threads, watch the window, report. */
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,11 +10,13 @@
 
 #include "awake.h"
 #include "clock.h"
+#include "collect.h"
 #include "random.h"
 #include "report.h"
 #include "requests_file.h"
 #include "run.h"
 #include "target.h"
+#include "watch.h"
 
 enum exit_status { EXIT_DONE = 0, EXIT_USAGE = 1, EXIT_SCRIPT = 2, EXIT_CONNECT = 3, EXIT_INTERNAL = 4, EXIT_UNTRUSTED = 5 };
 
@@ -129,20 +130,6 @@ static uint32_t established(const struct program *p) {
     return sum;
 }
 
-/* Sleep until `deadline`, a stop, or until `count` threads have raised `counter`. */
-static void wait_for(struct run *run, atomic_uint *counter, uint32_t count, uint64_t deadline) {
-    struct pollfd wait[] = {{.fd = run->stop_fd, .events = POLLIN}, {.fd = run->progress_fd, .events = POLLIN}};
-    uint64_t value;
-    while (!atomic_load(&run->stop) && atomic_load(counter) < count) {
-        uint64_t now = now_ns();
-        if (now >= deadline) return;
-        struct timespec left = ns_to_timespec(deadline - now);
-        if (ppoll(wait, 2, deadline == LOOP_FOREVER ? NULL : &left, NULL) > 0 && (wait[1].revents & POLLIN)) {
-            if (read(run->progress_fd, &value, sizeof value) < 0) return;
-        }
-    }
-}
-
 /* Set a flag that the threads wait for. */
 static void release(struct run *run, bool *flag) {
     pthread_mutex_lock(&run->lock);
@@ -164,6 +151,7 @@ static void set_schedule(struct program *p) {
     run->seed = random_mix(p->seed, ARRIVALS_STREAM);
     run->window_start_ns = run->start_ns + p->options.warmup_ns;
     run->window_end_ns = run->window_start_ns + p->options.duration_ns;
+    atomic_store(&run->end_ns, run->window_end_ns);
 }
 
 static enum exit_status refuse_unreachable(struct program *p) {
@@ -193,15 +181,6 @@ static uint32_t start_workers(struct program *p) {
     return started;
 }
 
-static void watch_window(struct program *p) {
-    struct run *run = &p->run;
-    uint32_t threads = p->options.threads;
-    wait_for(run, &run->finished, threads, run->window_start_ns);
-    observe(&p->report.at_start, p->workers, threads);
-    wait_for(run, &run->finished, threads, run->window_end_ns);
-    observe(&p->report.at_end, p->workers, threads);
-}
-
 static enum exit_status run_load(struct program *p) {
     struct run *run = &p->run;
     uint32_t started = start_workers(p);
@@ -219,7 +198,7 @@ static enum exit_status run_load(struct program *p) {
     if (status == EXIT_DONE && p->options.keep_awake) p->awake = awake_begin(p->options.threads);
     atomic_store(&run->cancelled, status != EXIT_DONE);
     release(run, &run->may_go);
-    if (status == EXIT_DONE) watch_window(p);
+    if (status == EXIT_DONE) watch_window(&p->report, run, p->workers);
     release(run, &run->may_leave);
     for (uint32_t i = 0; i < started; i++) pthread_join(p->workers[i].thread, NULL);
     awake_end(p->awake);
@@ -227,70 +206,6 @@ static enum exit_status run_load(struct program *p) {
         if (status == EXIT_DONE && script_error(p->workers[i].script)) status = script_failed(p->workers[i].script);
     }
     return status;
-}
-
-static void collect_rates(struct report *r, const struct worker *w) {
-    size_t whole = r->duration_ns / NS_PER_S;
-    for (size_t s = 0; s < whole && s < w->seconds; s++) hist_record(r->rates, w->per_second[s]);
-}
-
-/* Put the records of all threads together, tags by the report's numbers. */
-static void collect_records(struct program *p) {
-    struct report *r = &p->report;
-    for (uint32_t i = 0; i < p->options.threads; i++) r->record_count += record_count(&p->workers[i].records);
-    r->records = must_alloc(r->record_count + 1, sizeof *r->records);
-    struct record *to = r->records;
-    for (uint32_t i = 0; i < p->options.threads; i++) {
-        const struct worker *w = &p->workers[i];
-        uint32_t numbers[TAGS_MAX] = {TAG_NONE};
-        for (uint32_t t = 1; t <= w->tags->count; t++) {
-            const char *name = tag_name(w->tags, t);
-            numbers[t] = tag_number(&r->tags, name, strlen(name));
-        }
-        for (size_t k = 0; k < record_count(&w->records); k++, to++) {
-            *to = *record_at(&w->records, k);
-            to->tag = numbers[to->tag] & 2047;
-        }
-    }
-    r->records_full = r->record_count < r->total.offered;
-    qsort(r->records, r->record_count, sizeof *r->records, record_order);
-}
-
-static void collect_time(struct program *p) {
-    struct report *r = &p->report;
-    queue_track_open(&r->waiting, p->run.window_start_ns, p->run.window_end_ns);
-    r->seconds = p->workers[0].seconds;
-    r->completed = must_alloc(r->seconds + 1, sizeof *r->completed);
-    for (uint32_t i = 0; i < p->options.threads; i++) {
-        queue_track_merge(&r->waiting, &p->workers[i].waiting);
-        for (size_t s = 0; s < r->seconds; s++) r->completed[s] += p->workers[i].per_second[s];
-    }
-}
-
-static void collect(struct program *p) {
-    struct report *r = &p->report;
-    uint64_t end = p->run.window_end_ns, finished = now_ns();
-    r->window_start_ns = p->run.window_start_ns;
-    r->rates = must_alloc(1, sizeof *r->rates);
-    r->rates->min_us = UINT64_MAX;
-    for (uint32_t i = 0; i < p->options.threads; i++) {
-        if (p->workers[i].window_end_ns < end) end = p->workers[i].window_end_ns;
-        r->interrupted |= p->workers[i].interrupted;
-    }
-    r->duration_ns = end > r->window_start_ns ? end - r->window_start_ns : 0;
-    r->drain_ns = finished > end ? finished - end : 0;
-    for (uint32_t i = 0; i < p->options.threads; i++) {
-        const struct worker *w = &p->workers[i];
-        tally_merge(&r->total, &w->tally);
-        if (w->tags->count) tagged_merge(&r->tagged, &r->tags, &w->tagged, w->tags);
-        r->reached += w->reached_max;
-        r->reached_at_start += w->reached_at_start;
-        r->open_failures += w->open_failures;
-        collect_rates(r, w);
-    }
-    collect_records(p);
-    collect_time(p);
-    report_check_self(r);
 }
 
 static enum exit_status call_done(struct program *p) {
@@ -366,11 +281,11 @@ static enum exit_status open_files(struct program *p) {
 static enum exit_status open_run(struct program *p) {
     struct run *run = &p->run;
     run->options = &p->options;
-    run->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    run->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     run->progress_fd = eventfd(0, EFD_CLOEXEC);
     pthread_mutex_init(&run->lock, NULL);
     pthread_cond_init(&run->changed, NULL);
-    if (run->stop_fd < 0 || run->progress_fd < 0) return complain(strerror(errno), EXIT_INTERNAL);
+    if (run->wake_fd < 0 || run->progress_fd < 0) return complain(strerror(errno), EXIT_INTERNAL);
     return p->options.action == ACTION_CHECK ? EXIT_DONE : open_files(p);
 }
 
@@ -389,7 +304,7 @@ static enum exit_status run_program(struct program *p) {
     if (p->json != stdout || !p->json) announce(&p->options);
     status = run_load(p);
     if (status != EXIT_DONE) return status;
-    collect(p);
+    collect(&p->report, &p->run, p->workers);
     status = print_results(p);
     return status == EXIT_DONE ? warn(p) : status;
 }
@@ -409,7 +324,7 @@ static void free_program(struct program *p) {
     observation_free(&p->report.at_end);
     if (p->json && p->json != stdout) fclose(p->json);
     if (p->requests) fclose(p->requests);
-    if (p->run.stop_fd > 0) close(p->run.stop_fd);
+    if (p->run.wake_fd > 0) close(p->run.wake_fd);
     if (p->run.progress_fd > 0) close(p->run.progress_fd);
     free(p->run.targets.at);
     tls_client_free(p->run.tls);

@@ -36,6 +36,7 @@ set(CMAKE_C_EXTENSIONS OFF)
 
 # What other native programs may share: no Lua in here.
 add_library(aefm_net STATIC
+  ${native}/abort_rule.c
   ${native}/base64.c
   ${native}/buffer.c
   ${native}/due_queue.c
@@ -49,6 +50,7 @@ add_library(aefm_net STATIC
   ${native}/options.c
   ${native}/outcome.c
   ${native}/pacer.c
+  ${native}/precision.c
   ${native}/quantity.c
   ${native}/queue_track.c
   ${native}/record.c
@@ -66,7 +68,9 @@ target_link_libraries(aefm_net PUBLIC aefm_options m)
 if(LUAJIT_FOUND AND Threads_FOUND)
   add_executable(aefm-wrk
     ${native}/awake.c
+    ${native}/collect.c
     ${native}/conn.c
+    ${native}/looks.c
     ${native}/main.c
     ${native}/observe.c
     ${native}/report_json.c
@@ -78,6 +82,7 @@ if(LUAJIT_FOUND AND Threads_FOUND)
     ${native}/script_api.c
     ${native}/script_prelude.c
     ${native}/self_check.c
+    ${native}/watch.c
     ${native}/worker.c
     ${native}/worker_conn.c
     ${native}/worker_request.c)

@@ -14,6 +14,7 @@
 const char options_usage[] =
     "Usage: aefm-wrk <options> <url> [-- <script arguments>]\n"
     "  -c, --connections <N>  connections to keep open (10)\n"
+    "      --max-connections <N>  open up to so many when requests are due and none is free (as many as -c)\n"
     "  -d, --duration    <T>  measured window (10s)\n"
     "  -t, --threads     <N>  threads to use (2)\n"
     "  -R, --rate        <R>  requests per second of all threads together: 0.5, 200, 10k, 1M\n"
@@ -27,6 +28,8 @@ const char options_usage[] =
     "  -T, --timeout     <T>  longest wait for one response, from its actual send (2s)\n"
     "      --drain       <T>  longest wait for what is in flight at the window's end (the timeout)\n"
     "      --limits  <T,...>  latencies of which to tell how many requests exceeded them: 250ms,1s\n"
+    "      --precision <P:S>  end the window once a percentile's interval is so narrow: p99:5%\n"
+    "      --abort-on  <C:T>  end a hopeless run: error_rate>50%:5s\n"
     "      --warmup      <T>  load before the measured window (0)\n"
     "      --json     <FILE>  write the results as JSON; - for standard output, then without the text\n"
     "      --requests <FILE>  write a binary record of each request\n"
@@ -43,12 +46,13 @@ const char options_usage[] =
     "Times: 10 (seconds), 500us, 500ms, 2s, 1m, 1h. See docs/aefm-wrk.md.\n";
 
 enum option_id {
-    CONNECTIONS, DURATION, THREADS, RATE, DIST, SCHEDULE,
+    CONNECTIONS, MAX_CONNECTIONS, DURATION, THREADS, RATE, DIST, SCHEDULE,
     SCRIPT, HEADER,
     LATENCY, U_LATENCY, BATCH,
     TIMEOUT, DRAIN, LIMITS, WARMUP,
     JSON, REQUESTS,
     SEED, START_AT, BUSY_POLL, KEEP_AWAKE,
+    PRECISION, ABORT_ON,
     TARGET, INSECURE, TAG_PATH,
     CHECK, VERSION, HELP,
     OPTION_IDS
@@ -62,6 +66,7 @@ struct option_spec {
 
 static const struct option_spec specs[OPTION_IDS] = {
     [CONNECTIONS] = {"connections", 'c', true}, [DURATION] = {"duration", 'd', true},
+    [MAX_CONNECTIONS] = {"max-connections", 0, true},
     [THREADS] = {"threads", 't', true},         [RATE] = {"rate", 'R', true},
     [DIST] = {"dist", 'D', true},               [SCHEDULE] = {"schedule", 0, true},
     [SCRIPT] = {"script", 's', true},           [HEADER] = {"header", 'H', true},
@@ -71,6 +76,7 @@ static const struct option_spec specs[OPTION_IDS] = {
     [JSON] = {"json", 0, true},                 [REQUESTS] = {"requests", 0, true},
     [SEED] = {"seed", 0, true},                 [START_AT] = {"start-at", 0, true},
     [BUSY_POLL] = {"busy-poll", 0, true},       [KEEP_AWAKE] = {"keep-awake", 0, false},
+    [PRECISION] = {"precision", 0, true},       [ABORT_ON] = {"abort-on", 0, true},
     [TAG_PATH] = {"tag-path", 0, true},         [TARGET] = {"target", 0, true},
     [CHECK] = {"check", 0, false},              [VERSION] = {"version", 'v', false},
     [HELP] = {"help", 'h', false},              [INSECURE] = {"insecure", 0, false},
@@ -144,6 +150,16 @@ static bool take_schedule(struct parse *p, const char *text) {
     return expected ? refuse(p, SCHEDULE, expected, text) : true;
 }
 
+static bool take_precision(struct parse *p, const char *text) {
+    const char *expected = precision_parse(text, &p->options->precision);
+    return expected ? refuse(p, PRECISION, expected, text) : true;
+}
+
+static bool take_abort_on(struct parse *p, const char *text) {
+    const char *expected = abort_rule_parse(text, &p->options->abort_on);
+    return expected ? refuse(p, ABORT_ON, expected, text) : true;
+}
+
 static bool take_limits(struct parse *p, const char *text) {
     struct options *o = p->options;
     for (const char *at = text;; at++) {
@@ -165,10 +181,13 @@ static bool take(struct parse *p, enum option_id id, const char *value) {
     struct options *o = p->options;
     switch (id) {
     case CONNECTIONS: return take_count(p, id, value, 1000000, &o->connections);
+    case MAX_CONNECTIONS: return take_count(p, id, value, 1000000, &o->max_connections);
     case THREADS: return take_count(p, id, value, 1024, &o->threads);
     case DURATION: return take_time(p, id, value, false, &o->duration_ns);
     case TIMEOUT: return take_time(p, id, value, false, &o->timeout_ns);
     case DRAIN: return take_time(p, id, value, true, &o->drain_ns);
+    case PRECISION: return take_precision(p, value);
+    case ABORT_ON: return take_abort_on(p, value);
     case LIMITS: return take_limits(p, value);
     case WARMUP: return take_time(p, id, value, true, &o->warmup_ns);
     case BUSY_POLL: return take_time(p, id, value, true, &o->busy_poll_ns);
@@ -263,9 +282,14 @@ static bool check_whole(struct parse *p) {
     struct options *o = p->options;
     if (o->action == ACTION_HELP || o->action == ACTION_VERSION) return true;
     const char *wrong = o->url_text ? settle_schedule(o) : "URL: expected one; see aefm-wrk --help";
+    if (!wrong && o->action == ACTION_RUN && o->precision.percentile && !schedule_is_constant(&o->schedule)) {
+        wrong = "--precision: expected one rate, what is due at several has no common percentile";
+    }
     if (!wrong && o->action == ACTION_RUN && o->connections < o->threads) {
         wrong = "--connections: expected at least as many as --threads";
     }
+    if (!o->max_connections) o->max_connections = o->connections;
+    if (!wrong && o->max_connections < o->connections) wrong = "--max-connections: expected at least --connections";
     if (wrong) {
         snprintf(p->error, p->error_size, "%s", wrong);
         return false;

@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "abort_rule.h"
 #include "pacer.h"
+#include "precision.h"
 #include "schedule.h"
 #include "tags.h"
 #include "url.h"
@@ -26,6 +28,7 @@ struct options {
     enum action action;
     uint32_t threads;
     uint32_t connections;
+    uint32_t max_connections; /* at least `connections` */
     double rate_rps; /* mean over the window */
     uint64_t duration_ns;
     struct schedule schedule; /* of the window */
@@ -36,6 +39,8 @@ struct options {
     uint64_t busy_poll_ns;
     bool keep_awake;
     bool insecure; /* take any certificate */
+    struct precision_rule precision;
+    struct abort_rule abort_on;
     uint64_t start_at_ns; /* CLOCK_MONOTONIC; 0: as soon as the connections are open */
     bool seeded;
     uint64_t seed;

@@ -11,6 +11,11 @@ struct record record_make(uint64_t due_ns, uint64_t late_ns, uint64_t latency_ns
                            .tag = tag & 2047, .late_ns = late_ns, .latency_ns = latency_ns};
 }
 
+void record_set_bytes(struct record *r, uint64_t read, uint64_t written) {
+    r->bytes_read = read < UINT32_MAX ? (uint32_t)read : UINT32_MAX;
+    r->bytes_written = written < UINT32_MAX ? (uint32_t)written : UINT32_MAX;
+}
+
 uint32_t record_latency_us(const struct record *r) {
     uint64_t us = ns_to_us(r->latency_ns);
     return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
@@ -26,6 +31,8 @@ void record_add(struct record_log *log, struct record record) {
 }
 
 size_t record_count(const struct record_log *log) { return atomic_load_explicit(&log->count, memory_order_acquire); }
+
+bool record_log_full(const struct record_log *log) { return record_count(log) >= log->room; }
 
 const struct record *record_at(const struct record_log *log, size_t i) {
     return &log->chunks[i / RECORD_CHUNK][i % RECORD_CHUNK];

@@ -22,6 +22,7 @@ struct record {
     uint64_t tag : 11;
     uint64_t late_ns;     /* from due to sent, or to when it was given up unsent */
     uint64_t latency_ns;  /* from due to the end, or to when it was given up */
+    uint32_t bytes_read, bytes_written; /* at most UINT32_MAX */
 };
 
 struct record_log {
@@ -33,6 +34,11 @@ struct record_log {
 void record_add(struct record_log *log, struct record record);
 struct record record_make(uint64_t due_ns, uint64_t late_ns, uint64_t latency_ns, unsigned outcome, bool waited,
                           uint32_t tag);
+
+void record_set_bytes(struct record *r, uint64_t read, uint64_t written);
+
+/* Return whether there is no room for more. */
+bool record_log_full(const struct record_log *log);
 
 /* Return the latency as the histograms hold it. */
 uint32_t record_latency_us(const struct record *r);

@@ -10,6 +10,7 @@
 #include "outcome.h"
 #include "queue_track.h"
 #include "record.h"
+#include "sample.h"
 #include "selftest.h"
 #include "tagged.h"
 
@@ -39,6 +40,8 @@ struct report {
     const struct addresses *targets;
     uint64_t seed;
     bool interrupted;
+    enum ending ending;
+    double abort_error_rate; /* what --abort-on has last seen */
     uint64_t window_start_ns; /* CLOCK_MONOTONIC */
     uint64_t duration_ns;     /* shorter than asked when the run was interrupted */
     uint64_t drain_ns;
@@ -47,6 +50,7 @@ struct report {
     struct tag_names tags;
     struct tagged tagged; /* empty where nobody named a tag */
     uint64_t reached, reached_at_start, open_failures;
+    uint64_t grown; /* connections opened beyond those asked for */
     struct record *records; /* in order of due times */
     size_t record_count;
     bool records_full; /* these are the first ones only */
@@ -69,6 +73,12 @@ void report_check_self(struct report *r);
 /* Tell whether the backlog grew over the window. */
 bool report_overloaded(const struct report *r);
 
+/* Return what ended the window: duration, precision, abort, interrupt. */
+const char *report_ending(const struct report *r);
+
+/* Return the percentile that --precision is about. */
+struct estimate report_precision(const struct report *r);
+
 /* Tell whether offered equals the sum of all outcomes: a report where it does not must not leave the program. */
 bool report_adds_up(const struct report *r);
 
@@ -77,6 +87,10 @@ struct json;
 
 /* "percentiles" and "limits" of a tag, or of all (SAMPLE_ALL_TAGS). */
 void put_percentiles(struct json *j, const struct report *r, uint32_t tag);
+
+/* What --precision and --abort-on asked for, and what came of it. */
+void put_precision(struct json *j, const struct report *r);
+void put_abort(struct json *j, const struct report *r);
 
 /* "arrivals", "trend", "self_check". */
 void put_self_tests(struct json *j, const struct report *r);

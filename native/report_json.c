@@ -92,6 +92,8 @@ static void put_machine(struct json *j, const struct report *r) {
     uint32_t threads = r->options->threads;
     json_open(j, "connections", '{');
     json_uint(j, "asked", r->options->connections);
+    json_uint(j, "max", r->options->max_connections);
+    json_uint(j, "opened", r->grown);
     json_uint(j, "reached", r->reached);
     json_uint(j, "at_window_start", r->reached_at_start);
     json_uint(j, "open_failures", r->open_failures);
@@ -117,6 +119,11 @@ static void put_machine(struct json *j, const struct report *r) {
 
 int64_t report_start_wall_ns(const struct report *r) { return (int64_t)r->window_start_ns + r->at_start.wall_offset_ns; }
 
+const char *report_ending(const struct report *r) {
+    static const char *const names[] = {"duration", "precision", "abort"};
+    return r->interrupted ? "interrupt" : names[r->ending];
+}
+
 static void put_run(struct json *j, const struct report *r) {
     json_uint(j, "schema", REPORT_SCHEMA);
     json_text(j, "engine", "aefm-wrk");
@@ -133,12 +140,14 @@ static void put_run(struct json *j, const struct report *r) {
     json_close(j, ']');
     json_uint(j, "seed", r->seed);
     json_bool(j, "interrupted", r->interrupted);
-    json_text(j, "ended_by", r->interrupted ? "interrupt" : "duration");
+    json_text(j, "ended_by", report_ending(r));
     json_open(j, "window", '{');
     json_int(j, "start_wall_ns", report_start_wall_ns(r));
     json_uint(j, "start_mono_ns", r->window_start_ns);
     json_uint(j, "duration_ns", r->duration_ns);
     json_close(j, '}');
+    put_precision(j, r);
+    put_abort(j, r);
     json_uint(j, "warmup_ns", r->options->warmup_ns);
     json_uint(j, "drain_ns", r->drain_ns);
     json_uint(j, "timeout_ns", r->options->timeout_ns);

@@ -53,6 +53,42 @@ void put_percentiles(struct json *j, const struct report *r, uint32_t tag) {
     sample_free(&s);
 }
 
+struct estimate report_precision(const struct report *r) {
+    struct sample s = sample_take(r->records, r->record_count, SAMPLE_ALL_TAGS);
+    struct estimate e = sample_percentile(&s, r->options->precision.percentile);
+    sample_free(&s);
+    return e;
+}
+
+void put_precision(struct json *j, const struct report *r) {
+    const struct precision_rule *asked = &r->options->precision;
+    if (asked->percentile == 0) {
+        json_null(j, "precision");
+        return;
+    }
+    struct estimate e = report_precision(r);
+    json_open(j, "precision", '{');
+    json_real(j, "percentile", asked->percentile, 3);
+    json_real(j, "asked", asked->share, 6);
+    json_real(j, "width", estimate_width(&e), 6);
+    json_bool(j, "reached", r->ending == ENDED_BY_PRECISION);
+    json_close(j, '}');
+}
+
+void put_abort(struct json *j, const struct report *r) {
+    const struct abort_rule *rule = &r->options->abort_on;
+    if (rule->over_ns == 0) {
+        json_null(j, "abort");
+        return;
+    }
+    json_open(j, "abort", '{');
+    json_real(j, "error_rate_limit", rule->share, 6);
+    json_uint(j, "over_ns", rule->over_ns);
+    json_real(j, "error_rate", r->abort_error_rate, 6);
+    json_bool(j, "aborted", r->ending == ENDED_BY_ABORT);
+    json_close(j, '}');
+}
+
 static void put_arrivals(struct json *j, const struct report *r) {
     const struct schedule *s = &r->options->schedule;
     const struct arrivals_test *t = &r->check.arrivals;

@@ -114,6 +114,30 @@ static void put_failures(const struct report *r, FILE *to) {
     }
 }
 
+static void put_ending(const struct report *r, FILE *to) {
+    const struct precision_rule *asked = &r->options->precision;
+    const struct abort_rule *rule = &r->options->abort_on;
+    double seconds = (double)r->duration_ns / (double)NS_PER_S;
+    if (r->ending == ENDED_BY_ABORT) {
+        fprintf(to, "  Aborted after %.2fs: error_rate %.1f %% over %.3gs, more than %.4g %%\n", seconds,
+                r->abort_error_rate * 100, (double)rule->over_ns / (double)NS_PER_S, rule->share * 100);
+    }
+    if (asked->percentile == 0) return;
+    struct estimate e = report_precision(r);
+    double width = estimate_width(&e) * 100;
+    bool reached = r->ending == ENDED_BY_PRECISION;
+    if (reached) fprintf(to, "  Ended by precision after %.2fs: ", seconds);
+    else fputs("  Not ended by precision: ", to);
+    if (isnan(width)) fprintf(to, "p%g is not bounded, asked %.4g %%\n", asked->percentile, asked->share * 100);
+    else fprintf(to, "p%g to %.2f %% (95 %% interval), asked %.4g %%\n", asked->percentile, width, asked->share * 100);
+}
+
+static void put_connections(const struct report *r, FILE *to) {
+    if (r->options->max_connections == r->options->connections) return;
+    fprintf(to, "  Connections: %" PRIu64 " opened beyond the %u asked for, at most %u\n", r->grown, r->options->connections,
+            r->options->max_connections);
+}
+
 void report_text(const struct report *r, FILE *to) {
     char text[32];
     const struct tally *t = &r->total;
@@ -134,6 +158,8 @@ void report_text(const struct report *r, FILE *to) {
     fprintf(to, "  %" PRIu64 " requests in %s, ", achieved, format_us(text, sizeof text, seconds * 1e6));
     fprintf(to, "%sB read\n", format_bytes(text, sizeof text, (double)t->bytes_read));
     put_failures(r, to);
+    put_ending(r, to);
+    put_connections(r, to);
     fprintf(to, "Requests/sec: %9.2f\n", (double)achieved * per_second);
     fprintf(to, "Transfer/sec: %10sB\n", format_bytes(text, sizeof text, (double)t->bytes_read * per_second));
     free(empty);

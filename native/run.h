@@ -16,6 +16,9 @@
 #include "script.h"
 #include "tagged.h"
 
+/* What ended the window. */
+enum ending { ENDED_BY_DURATION, ENDED_BY_PRECISION, ENDED_BY_ABORT };
+
 /* Written by the main thread before it says "go", read by all; the atomics and what the lock guards excepted. */
 struct run {
     const struct options *options;
@@ -25,9 +28,12 @@ struct run {
     struct addresses targets; /* connection i of the whole run goes to number i modulo their count */
     uint64_t start_ns;        /* of the schedule (the warm-up) */
     uint64_t window_start_ns; /* start + warm-up */
-    uint64_t window_end_ns;
-    int stop_fd;              /* an eventfd: readable once all threads shall end now */
-    int progress_fd;          /* an eventfd: written when a thread is ready or has finished */
+    uint64_t window_end_ns;   /* as planned */
+    atomic_uint_least64_t end_ns;  /* of the window: as planned, or earlier */
+    atomic_int ending;        /* an enum ending, written after end_ns */
+    atomic_uint_least64_t look_ns; /* a look wants all that was due before to have ended */
+    int wake_fd;              /* an eventfd, edge-triggered: written when threads shall look at the flags */
+    int progress_fd;          /* an eventfd: written when a thread is ready or has finished, and when the run shall end */
     atomic_bool stop;
     atomic_bool cancelled;    /* the run does not take place */
     atomic_uint ready, finished;
@@ -50,12 +56,14 @@ struct worker {
     struct due_queue due;  /* wait for a free connection, in order */
     struct due_heap delayed;
     uint64_t window_end_ns; /* earlier than the run's when the thread was stopped */
+    atomic_uint_least64_t settled_ns; /* all that was due before has ended, as a look has asked */
     uint64_t drain_end_ns;
     bool ended;            /* the window is over, the drain has begun */
     bool interrupted;
 
     struct conn *conns;
-    uint32_t conn_count;
+    uint32_t conn_count;         /* in use: grows to conn_max when none is free */
+    uint32_t conn_max, grown;
     struct conn_list idle;       /* longest idle first */
     struct conn_list in_flight;  /* by deadline */
     struct conn_list connecting; /* by deadline */
@@ -100,6 +108,9 @@ void worker_free(struct worker *w);
 
 /* Make every thread end now. Safe in a signal handler. */
 void run_stop(struct run *run);
+
+/* End the window, by ENDED_BY_PRECISION in the past, by ENDED_BY_ABORT in the near future. The first call counts. */
+void run_end(struct run *run, enum ending ending, uint64_t end_ns);
 
 /* --- worker.c (schedule) --- */
 

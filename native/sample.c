@@ -79,7 +79,7 @@ struct exceedance sample_limit(const struct sample *s, uint64_t limit_us) {
     return e;
 }
 
-double estimate_half_width(const struct estimate *e) {
+double estimate_width(const struct estimate *e) {
     if (e->low_us == SAMPLE_NONE || e->high_us == SAMPLE_NONE || e->value_us <= 0) return NAN;
-    return (double)(e->high_us - e->low_us) / 2.0 / (double)e->value_us;
+    return (double)(e->high_us - e->low_us) / (double)e->value_us;
 }

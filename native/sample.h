@@ -36,7 +36,7 @@ void sample_free(struct sample *s);
 struct estimate sample_percentile(const struct sample *s, double percentile);
 struct exceedance sample_limit(const struct sample *s, uint64_t limit_us);
 
-/* Return half of the interval as a share of the value, NAN where it is not bounded. */
-double estimate_half_width(const struct estimate *e);
+/* Return how wide the interval is, as a share of the value; NAN where it is not bounded. */
+double estimate_width(const struct estimate *e);
 
 #endif

@@ -61,6 +61,10 @@ bool schedule_precede(struct schedule *s, uint64_t duration_ns) {
     return true;
 }
 
+bool schedule_is_constant(const struct schedule *s) {
+    return s->count == 1 && s->phases[0].from_rps == s->phases[0].to_rps;
+}
+
 uint64_t schedule_duration(const struct schedule *s) {
     uint64_t sum = 0;
     for (size_t i = 0; i < s->count; i++) sum += s->phases[i].duration_ns;

@@ -29,6 +29,9 @@ const char *schedule_parse(const char *text, struct schedule *s);
 /* Put a time at the first rate in front. Return false when there are too many phases. */
 bool schedule_precede(struct schedule *s, uint64_t duration_ns);
 
+/* Tell whether it asks for one rate only. */
+bool schedule_is_constant(const struct schedule *s);
+
 uint64_t schedule_duration(const struct schedule *s);
 
 /* Return how many requests are asked for in [0, time_ns), a real number, and its inverse to the nearest ns: the first

@@ -86,13 +86,11 @@ static void check_trend(struct self_check *s) {
         "latency changed within the window (medians of its halves by %+.0f %%): %s", t->change * 100, advice);
 }
 
-/* A trend that was asked for is none. */
-static bool is_steady(const struct schedule *s) { return s->count == 1 && s->phases[0].from_rps == s->phases[0].to_rps; }
-
 void report_check_self(struct report *r) {
     struct self_check *s = &r->check;
     s->arrivals = arrivals_test(r->records, r->record_count, &r->options->schedule, r->options->distribution);
-    if (is_steady(&r->options->schedule)) s->trend = trend_test(r->records, r->record_count, r->duration_ns);
+    /* A trend that was asked for is none. */
+    if (schedule_is_constant(&r->options->schedule)) s->trend = trend_test(r->records, r->record_count, r->duration_ns);
     if (r->duration_ns) {
         check_lag(s, r);
         check_cpu(s, r);

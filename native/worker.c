@@ -12,10 +12,23 @@
 #define SECONDS_MAX 1000000u
 #define OPEN_MARGIN_NS (5 * NS_PER_MS) /* between opening connections and a wanted start */
 
-void run_stop(struct run *run) {
+static void wake_all(struct run *run) {
     uint64_t one = 1;
+    /* Where a counter is full, it has been readable for long. */
+    if (write(run->wake_fd, &one, sizeof one) < 0 || write(run->progress_fd, &one, sizeof one) < 0) return;
+}
+
+void run_stop(struct run *run) {
     atomic_store(&run->stop, true);
-    if (write(run->stop_fd, &one, sizeof one) < 0) return; /* the counter is full: it is readable already */
+    wake_all(run);
+}
+
+void run_end(struct run *run, enum ending ending, uint64_t end_ns) {
+    int none = ENDED_BY_DURATION;
+    uint64_t planned = run->window_end_ns;
+    if (!atomic_compare_exchange_strong(&run->end_ns, &planned, end_ns)) return;
+    atomic_compare_exchange_strong(&run->ending, &none, (int)ending);
+    wake_all(run);
 }
 
 void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct script *script) {
@@ -23,7 +36,8 @@ void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct sc
     *w = (struct worker){.run = run, .index = index, .script = script};
     w->script_thread = (struct script_thread){.script = script, .address = run->targets.at[0], .stop = &w->stop};
     w->conn_count = pacer_share(o->connections, index, o->threads);
-    w->conns = must_alloc(w->conn_count, sizeof *w->conns);
+    w->conn_max = pacer_share(o->max_connections, index, o->threads);
+    w->conns = must_alloc(w->conn_max, sizeof *w->conns);
     w->seconds = (size_t)((o->duration_ns + NS_PER_S - 1) / NS_PER_S);
     if (w->seconds > SECONDS_MAX) w->seconds = SECONDS_MAX;
     w->per_second = must_alloc(w->seconds, sizeof *w->per_second);
@@ -35,11 +49,11 @@ void worker_prepare(struct worker *w, struct run *run, uint32_t index, struct sc
         w->rule_tags[i] = tag_number(w->tags, o->tag_rules[i].name.data, o->tag_rules[i].name.len);
     }
     w->loop.epoll_fd = w->loop.timer_fd = -1;
-    for (uint32_t i = 0; i < w->conn_count; i++) {
+    for (uint32_t i = 0; i < w->conn_max; i++) {
         w->conns[i].fd = -1;
         if (run->tls) w->conns[i].tls = tls_new(run->tls);
-        conn_list_append(&w->closed, &w->conns[i]);
     }
+    for (uint32_t i = 0; i < w->conn_count; i++) conn_list_append(&w->closed, &w->conns[i]);
 }
 
 bool worker_learn_script(struct worker *w) {
@@ -59,7 +73,7 @@ bool worker_learn_script(struct worker *w) {
 static void handle_events(struct worker *w, int n) {
     for (int i = 0; i < n; i++) {
         void *owner = w->loop.events[i].data.ptr;
-        if (owner == w->run) continue; /* the stop flag says it */
+        if (owner == w->run) continue; /* flags say it */
         if (owner) worker_handle(w, owner, w->loop.events[i].events);
     }
 }
@@ -153,8 +167,26 @@ static uint64_t due_beyond_queue(const struct worker *w, uint64_t now) {
     return (uint64_t)fmax(0, (asked - w->pacer.requests) / run->options->threads) + 1;
 }
 
-static void dispatch(struct worker *w, uint64_t now) {
+static void send_due(struct worker *w) {
     while (w->due.count && w->idle.head && !atomic_load(&w->run->stop)) worker_send(w, w->idle.head, due_pop(&w->due));
+}
+
+/* Open a connection for each request that waits for one, unless the target refuses those that there are. */
+static void grow(struct worker *w, uint64_t now) {
+    if (w->paused.count) return;
+    while (w->conn_count < w->conn_max && w->due.count > w->connecting.count + w->closed.count) {
+        conn_list_append(&w->closed, &w->conns[w->conn_count++]);
+        w->grown++;
+    }
+    worker_open_due(w, now);
+}
+
+static void dispatch(struct worker *w, uint64_t now) {
+    send_due(w);
+    if (w->due.count && w->conn_count < w->conn_max && !w->ended) {
+        grow(w, now);
+        send_due(w); /* a connection to this machine may be open at once */
+    }
     while (w->due.count && worker_unreachable(w)) worker_give_up(w, OUTCOME_CONNECT_ERROR, due_pop(&w->due), now);
     if (w->due.count && now >= w->run->window_start_ns) {
         uint64_t waiting = w->due.count + due_beyond_queue(w, now);
@@ -191,7 +223,8 @@ static uint64_t schedule_deadline(const struct worker *w) {
     if (w->ended) return w->drain_end_ns;
     uint64_t deadline = w->window_end_ns;
     if (!w->at_start_noted) deadline = earliest(deadline, w->run->window_start_ns);
-    if (!w->idle.head && !w->has_delay && !worker_unreachable(w)) return deadline;
+    bool can_send = w->idle.head || (w->conn_count < w->conn_max && w->due.count < DUE_MAX);
+    if (!can_send && !w->has_delay && !worker_unreachable(w)) return deadline;
     uint64_t due = w->next_slot_ns;
     if (w->delayed.count) due = earliest(due, w->delayed.times[0]);
     uint64_t lead = w->run->options->busy_poll_ns;
@@ -204,8 +237,26 @@ static void note_start(struct worker *w, uint64_t now) {
     w->reached_at_start = w->idle.count + w->in_flight.count;
 }
 
+static bool has_unfinished(const struct worker *w, uint64_t before) {
+    size_t queued = w->has_delay ? w->due.count : w->due.count > 0; /* in order, unless the script delays some */
+    if (w->next_slot_ns < before || (w->delayed.count && w->delayed.times[0] < before)) return true;
+    for (size_t i = 0; i < queued; i++) {
+        if (due_at(&w->due, i) < before) return true;
+    }
+    for (const struct conn *c = w->in_flight.head; c; c = c->next) {
+        if (c->request.intended_ns < before) return true;
+    }
+    return false;
+}
+
+/* Answer a look: has all ended that was due before it? */
+static void tell_settled(struct worker *w) {
+    uint64_t before = atomic_load(&w->run->look_ns);
+    if (before > atomic_load(&w->settled_ns) && !has_unfinished(w, before)) atomic_store(&w->settled_ns, before);
+}
+
 static void generate(struct worker *w) {
-    const struct run *run = w->run;
+    struct run *run = w->run;
     w->pacer = pacer_make(&run->schedule, run->options->distribution, run->seed, run->start_ns, w->index,
                           run->options->threads);
     w->next_slot_ns = pacer_next(&w->pacer);
@@ -214,6 +265,9 @@ static void generate(struct worker *w) {
     for (;;) {
         uint64_t now = now_ns();
         note_start(w, now);
+        tell_settled(w);
+        w->window_end_ns = earliest(w->window_end_ns, atomic_load(&run->end_ns));
+        if (atomic_load(&run->ending) == ENDED_BY_PRECISION) return; /* what was due in the window has ended */
         if (stopped(w)) {
             interrupt(w, now);
             return;
@@ -234,7 +288,7 @@ void *worker_main(void *argument) {
     struct worker *w = argument;
     w->tid = gettid();
     loop_sharpen_timers();
-    if (loop_open(&w->loop) == 0 && loop_add(&w->loop, w->run->stop_fd, EPOLLIN, w->run) == 0) open_all(w);
+    if (loop_open(&w->loop) == 0 && loop_add(&w->loop, w->run->wake_fd, EPOLLIN | EPOLLET, w->run) == 0) open_all(w);
     else w->broken = errno;
     wait_for(w->run, &w->run->ready, &w->run->may_go);
     if (!atomic_load(&w->run->cancelled)) generate(w);
@@ -243,7 +297,7 @@ void *worker_main(void *argument) {
 }
 
 void worker_free(struct worker *w) {
-    for (uint32_t i = 0; i < w->conn_count; i++) conn_free(&w->conns[i]);
+    for (uint32_t i = 0; i < w->conn_max; i++) conn_free(&w->conns[i]);
     free(w->conns);
     loop_close(&w->loop);
     due_free(&w->due);

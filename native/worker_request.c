@@ -16,7 +16,9 @@ static void count(struct tally *t, const struct request *r, enum outcome outcome
 
 static void remember(struct worker *w, const struct request *r, enum outcome outcome, uint64_t sent_ns, uint64_t end_ns) {
     uint64_t due = r->intended_ns, late = sent_ns > due ? sent_ns - due : 0, took = end_ns > due ? end_ns - due : 0;
-    record_add(&w->records, record_make(due - w->run->window_start_ns, late, took, outcome, r->waited, r->tag));
+    struct record made = record_make(due - w->run->window_start_ns, late, took, outcome, r->waited, r->tag);
+    record_set_bytes(&made, r->bytes_read, r->bytes_written);
+    record_add(&w->records, made);
 }
 
 static void finish_current(struct worker *w, const struct conn *c, enum outcome outcome, uint64_t end_ns) {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from pytest_aefm.decision import Metrics, SLOResult, check
 from pytest_aefm.histogram import LatencyHistogram
@@ -14,6 +15,7 @@ from pytest_aefm.model import Blame, CheckResult, Dose, Finding, LoadResult, Sus
 from pytest_aefm.slo import SLO
 
 __all__ = [
+    "abort_findings",
     "blame_lines",
     "dose_checks",
     "findings_of",
@@ -64,7 +66,18 @@ def load_checks(load: LoadResult) -> tuple[CheckResult, ...]:
         step = abs(load.clock_step_s)
         message = f"the wall clock stepped by {step * 1e3:.1f} ms in the window, limit {_CLOCK_STEP_S * 1e3:.0f} ms"
         checks.append(CheckResult("clock step", step <= _CLOCK_STEP_S, round(step * 1e3, 4), 10.0, "ms", message))
+    if load.precision is not None and load.ended_by == "duration":
+        checks.append(_precision_check(load.precision))
     return (*checks, *load.checks)
+
+
+def _precision_check(precision: Mapping[str, Any]) -> CheckResult:
+    """Return the warning that the duration was over before a percentile was known as well as asked."""
+    asked, width = precision["asked"], precision["width"]
+    known = "is not bounded" if width is None else f"is {width:.1%} of its value wide"
+    message = f"the interval of p{precision['percentile']:g} {known}, asked {asked:.1%}: the duration was over before"
+    ok = width is not None and width <= asked
+    return CheckResult("precision", ok, width, asked, "share", message, warning=True)
 
 
 def lag_limit_ms(success: LatencyHistogram | None) -> float:
@@ -110,15 +123,17 @@ def findings_of(
     missing: Mapping[str, str],
     overloaded: bool = False,
     unfit: Mapping[str, str] | None = None,
+    others: Iterable[Finding] = (),
 ) -> tuple[Finding, ...]:
     """Return every reason for a verdict other than passed.
 
     ``missing`` maps a metric's name (``self_time``) to why the collector that gives it failed, ``unfit`` a metric
     (``memory(rate)``) to why it carries no verdict: an SLO without data is then the experiment's failure, not the
-    application's.
+    application's. ``others`` come before those of SLOs.
     """
     unfit = unfit or {}
-    found = [Finding(Verdict.INVALID, item.name, item.message) for item in checks if not item.ok and not item.warning]
+    found = [*others]
+    found += [Finding(Verdict.INVALID, item.name, item.message) for item in checks if not item.ok and not item.warning]
     for result in slos:
         if result.verdict == "passed":
             continue
@@ -131,6 +146,18 @@ def findings_of(
             found.append(Finding(Verdict(result.verdict), result.metric, _sentence(result, overloaded)))
     severity = list(Verdict)
     return tuple(sorted(found, key=lambda finding: severity.index(finding.verdict)))
+
+
+def abort_findings(load: LoadResult) -> tuple[Finding, ...]:
+    """Return that a run was hopeless, where it was ended for that: a violation, whatever SLOs say of its beginning."""
+    if load.ended_by != "abort" or load.abort is None:
+        return ()
+    seen, limit, over_s = load.abort["error_rate"], load.abort["error_rate_limit"], load.abort["over_ns"] / 1e9
+    message = (
+        f"hopeless, ended {load.window.duration_s:.3g} s after its start: error_rate {format_value(seen, 'share')} "
+        f"over {over_s:g} s, abort > {format_value(limit, 'share')}"
+    )
+    return (Finding(Verdict.VIOLATED, "error_rate", message),)
 
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:

@@ -117,8 +117,10 @@ class LoadSpec:
 
     ``distribution`` says how requests follow one another; ``schedule`` holds steps and ramps of the rate instead of a
     constant one, ``(from_rps, to_rps, seconds)`` each, which last ``duration_s`` together. ``tags`` maps names to the
-    requests that they mean, ``[METHOD ]/PATTERN``. Of ``limits_ms`` the result shall tell the effective sample sizes. With
-    ``requests`` a record of each request is kept.
+    requests that they mean, ``[METHOD ]/PATTERN``. Of ``limits_ms`` the result shall tell the effective sample sizes.
+    With ``requests`` a record of each request is kept. ``precision``, a percentile and a share of its value, ends the
+    window once the percentile's interval is that narrow; ``abort``, a share of failures and seconds, once so many
+    failed so long. Beyond ``connections`` more are opened where none is free, up to ``max_connections``.
     """
 
     script: str
@@ -136,6 +138,9 @@ class LoadSpec:
     tags: Mapping[str, str] = field(default_factory=dict)
     limits_ms: Sequence[float] = ()
     requests: bool = False
+    precision: tuple[float, float] | None = None
+    abort: tuple[float, float] | None = None
+    max_connections: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +263,9 @@ class LoadResult(Account):
     ``backlog`` is the wait of requests that found no free connection. ``unknown`` maps what the driver cannot tell (a
     metric such as ``latency``, a self-check such as ``pacer lag p99``) to the reason. Of a load that several generators
     share, ``pacer_lag`` is that of the latest of them, and ``details`` tells of each. ``checks`` are those that the
-    generator alone can make. ``series`` has a row for each second of the window, as aefm-wrk has it, empty where nobody
-    counts so.
+    generator alone can make. ``connections_opened`` were opened beyond those asked for. ``ended_by`` is duration,
+    precision, abort or interrupt; what ``precision`` and ``abort`` say is aefm-wrk's, None where they were not asked
+    for. ``series`` has a row for each second of the window, as aefm-wrk has it, empty where nobody counts so.
     """
 
     driver: str
@@ -273,10 +279,14 @@ class LoadResult(Account):
     backlog_at_end: int | None = None
     connections_asked: int | None = None
     connections_reached: int | None = None
+    connections_opened: int | None = None
     open_failures: int | None = None
     threads_cpu: tuple[float, ...] = ()
     clock_step_s: float | None = None
     interrupted: bool = False
+    ended_by: str = "duration"
+    precision: Mapping[str, Any] | None = None
+    abort: Mapping[str, Any] | None = None
     series: tuple[Mapping[str, Any], ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()

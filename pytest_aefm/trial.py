@@ -29,6 +29,7 @@ from pytest_aefm.errors import (
 )
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.judgement import (
+    abort_findings,
     blame_lines,
     dose_checks,
     findings_of,
@@ -231,7 +232,7 @@ def _smoke(
     if key in smoked:
         return
     little = replace(load, rate_rps=10, duration_s=0.3, warmup_s=0, timeout_s=max(5.0, load.timeout_s), connections=2)
-    little = replace(little, threads=1, requests=False)
+    little = replace(little, threads=1, requests=False, precision=None, abort=None, max_connections=None)
     folder = artifacts / "smoke"
     folder.mkdir(exist_ok=True)
     run = testbed.start_load(driver, little, script, folder)
@@ -252,7 +253,8 @@ def _drive(run: LoadRun, testbed: Testbed, load: LoadSpec) -> tuple[Any, Any, Lo
     try:
         _wait_until(run.window.start_mono_s, run)
         before = testbed.mark()
-        _wait_until(run.window.end_mono_s, run)
+        # Counters that are read after an early end cover what came after it, too.
+        _wait_until(run.window.end_mono_s, run, 0.02 if load.precision or load.abort else 0.1)
         after = testbed.mark()
         result = run.result(load.timeout_s + _RESULT_DEADLINE_S)
     except BaseException:
@@ -263,9 +265,9 @@ def _drive(run: LoadRun, testbed: Testbed, load: LoadSpec) -> tuple[Any, Any, Lo
     return before, after, result
 
 
-def _wait_until(mono_s: float, run: LoadRun) -> None:
+def _wait_until(mono_s: float, run: LoadRun, step_s: float = 0.1) -> None:
     while (left := mono_s - time.monotonic()) > 0 and not run.ended():
-        time.sleep(min(left, 0.1))
+        time.sleep(min(left, step_s))
 
 
 def _judge(
@@ -305,7 +307,7 @@ def _judge(
         missing |= dict.fromkeys(("cpu", "cpu_cores", "memory", "restarts"), reason)
     unknown = {**load.unknown, **_cover(trial.case, load, seen, metrics), **unfit}
     slos = judge_slos(trial.case.slos, metrics, confidence, unknown)
-    findings = findings_of(checks, slos, missing, load.overloaded, unfit)
+    findings = findings_of(checks, slos, missing, load.overloaded, unfit, abort_findings(load))
     effect = {key: value for observations in seen.values() for key, value in observations.effect.items()}
     analysis = next((one.traces for one in seen.values() if one.traces is not None), None)
     return replace(

@@ -7,7 +7,10 @@ static void the_queue_is_first_in_first_out(void) {
     uint64_t in = 0, out = 0;
     for (int round = 0; round < 2000; round++) {
         for (int i = 0; i < 7; i++) due_push(&q, in++);
-        for (int i = 0; i < 5; i++) CHECK_INT(out++, due_pop(&q));
+        for (int i = 0; i < 5; i++) {
+            CHECK_INT(out, due_at(&q, 0));
+            CHECK_INT(out++, due_pop(&q));
+        }
     }
     while (q.count) CHECK_INT(out++, due_pop(&q));
     CHECK_INT(in, out);

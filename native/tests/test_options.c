@@ -55,6 +55,7 @@ static void defaults_are_those_of_wrk2(void) {
     CHECK_INT(0, parse("http://h -R 10", &o, error));
     CHECK_INT(2, o.threads);
     CHECK_INT(10, o.connections);
+    CHECK_INT(10, o.max_connections);
     CHECK_INT(10 * S, o.duration_ns);
     CHECK_INT(2 * S, o.timeout_ns);
     CHECK_INT(0, o.warmup_ns);
@@ -79,6 +80,13 @@ static void mistakes_get_one_clear_line(void) {
         {"http://h -R 1 -H nope", "--header: expected 'Name: value', got 'nope'"},
         {"http://h -R 1 --seed -1", "--seed: expected a whole number >= 0, got '-1'"},
         {"http://h -R 1 --start-at soon", "--start-at: expected nanoseconds of CLOCK_MONOTONIC, got 'soon'"},
+        {"http://h -R 1 -c 20 --max-connections 19", "--max-connections: expected at least --connections"},
+        {"http://h -R 1 --precision p100:5%",
+         "--precision: expected a percentile and the width of its interval, such as p99:5%, got 'p100:5%'"},
+        {"http://h --schedule 1:5s,2:5s --precision p99:5%",
+         "--precision: expected one rate, what is due at several has no common percentile"},
+        {"http://h -R 1 --abort-on goodput<1%:5s",
+         "--abort-on: expected a condition and for how long it must hold, such as error_rate>50%:5s, got 'goodput<1%:5s'"},
         {"http://h -R 1 --requests -", "--requests: expected a file, got '-'"},
         {"http://h -R 1 -D even", "--dist: expected fixed, exp, norm or zipf, got 'even'"},
         {"http://h --schedule 5", "--schedule: expected phases such as 100:10s,200..800:60s, got '5'"},

@@ -164,6 +164,10 @@ class _Builder:
             raise self.settings[("schedule",)].error(
                 "duration says it too", hint="a schedule lasts as long as its phases"
             )
+        if phases and ("precision",) in self.settings:
+            raise self.settings[("precision",)].error(
+                "requests at several rates have no common percentile", (), "no schedule"
+            )
         load = Load(
             script=self.value("script"),
             duration_s=sum(phase[2] for phase in phases) or self.value("duration"),
@@ -178,11 +182,20 @@ class _Builder:
             drain_s=self.value("drain"),
             tags=self.part("tags"),
             requests=self.value("requests", False),
+            precision=self.value("precision"),
+            abort=self.value("abort"),
+            max_connections=self.value("max_connections"),
         )
         connections = load.connections_at(min(self.value("rate")))
         if ("threads",) in self.settings and self.value("threads") > connections:
             expected = f"at most the number of connections, which is {connections} at {min(self.value('rate')):g} req/s"
             raise self.settings[("threads",)].error(f"got {self.value('threads')}", (), expected)
+        fastest = max(self.value("rate"))
+        if load.max_connections is not None and load.max_connections < load.connections_at(fastest):
+            expected = (
+                f"at least the number of connections, which is {load.connections_at(fastest)} at {fastest:g} req/s"
+            )
+            raise self.settings[("max_connections",)].error(f"got {load.max_connections}", (), expected)
         return load
 
     def matrix(self) -> Matrix:

@@ -204,6 +204,8 @@ Rounds = Annotated[
 RoundNumbers = Annotated[tuple[int, ...], _values(read.count, _WHOLE, alone=False)]
 Values = Annotated[tuple[Scalar, ...], _values(read.scalar, _SCALAR)]
 Tags = Annotated[dict[str, str], Reads(_tags, {"type": "object", "additionalProperties": _TEXT})]
+Precision = Annotated[tuple[float, float], Reads(read.precision, _TEXT)]
+Abort = Annotated[tuple[float, float], Reads(read.abort, _TEXT)]
 Schedule = Annotated[tuple[tuple[float, float, float], ...], Reads(read.schedule, _TEXT)]
 SLOs = Annotated[tuple[SLO, ...] | Literal["none"], Reads(_slos, {"anyOf": [_TEXTS, _TEXT]})]
 _QUERIES = {"type": "object", "additionalProperties": _TEXT}

@@ -17,6 +17,7 @@ from pytest_aefm.model import Scalar
 
 __all__ = [
     "Wrong",
+    "abort",
     "cores",
     "count",
     "duration_s",
@@ -28,6 +29,7 @@ __all__ = [
     "port",
     "positive_count",
     "positive_duration_s",
+    "precision",
     "rate",
     "scalar",
     "schedule",
@@ -45,6 +47,8 @@ MAX_FACTOR_VALUES = 100_000
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*$", re.ASCII)
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PHASE = re.compile(r"^\s*(\d+(?:\.\d+)?)x(?:\.\.(\d+(?:\.\d+)?)x)?:([\w.]+)\s*$", re.ASCII)
+_PRECISION = re.compile(r"^\s*p(\d+(?:\.\d+)?)\s*:\s*(\d+(?:\.\d+)?)\s*%\s*$", re.ASCII)
+_ABORT = re.compile(r"^\s*error_rate\s*>\s*(\d+(?:\.\d+)?)\s*%\s*:\s*([\w.]+)\s*$", re.ASCII)
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti|k|K|M|G|T|)B?\s*$", re.ASCII)
 _BYTES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
@@ -158,6 +162,24 @@ def schedule(value: Any) -> tuple[tuple[float, float, float], ...]:
     if not phases or not all(0 < times <= 1000 for phase in phases for times in phase[:2]):
         raise Wrong.expected(expected, value)
     return tuple(phases)
+
+
+def precision(value: Any) -> tuple[float, float]:
+    """Return a percentile, and how wide its interval may be, as a share of its value: ``p99:5%``."""
+    found = _PRECISION.match(value) if isinstance(value, str) else None
+    percent, share = (float(found[1]), float(found[2]) / 100) if found else (0.0, 0.0)
+    if not (0 < percent < 100 and 0 < share < 1):
+        raise Wrong.expected("a percentile and the width of its interval, such as p99:5%", value)
+    return percent, share
+
+
+def abort(value: Any) -> tuple[float, float]:
+    """Return the share of failures that makes a run hopeless, and for how many seconds: ``error_rate>50%:5s``."""
+    expected = "a condition and for how long it must hold, such as 'error_rate>50%:5s'"
+    found = _ABORT.match(value) if isinstance(value, str) else None
+    if found is None or float(found[1]) >= 100:
+        raise Wrong.expected(expected, value)
+    return float(found[1]) / 100, duration_s(found[2], zero=False)
 
 
 def size_bytes(value: Any) -> int:

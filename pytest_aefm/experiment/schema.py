@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Tag, model_validator
 
 from pytest_aefm.errors import did_you_mean
 from pytest_aefm.experiment.fields import (
+    Abort,
     Bytes,
     Cores,
     Count,
@@ -29,6 +30,7 @@ from pytest_aefm.experiment.fields import (
     Port,
     PositiveCount,
     PositiveDuration,
+    Precision,
     Queries,
     Rate,
     Rates,
@@ -215,6 +217,8 @@ class Options(Strict):
     """How long a request may take."""
     connections: PositiveCount | None = None
     """Connections in total; by default max(8, rate x 0.5 s)."""
+    max_connections: PositiveCount | None = None
+    """More connections are opened, up to so many, when requests are due and none is free; by default none."""
     threads: PositiveCount | None = None
     """Threads of the generator, 1 by default."""
     distribution: Distribution = "fixed"
@@ -225,6 +229,10 @@ class Options(Strict):
     """How long what is in flight at the end is waited for; by default the timeout."""
     tags: Tags = {}
     """Requests to be judged apart, by name: {search: 'GET /hotels*'}; a script may name its requests itself."""
+    precision: Precision | None = None
+    """Ends the measured part once the 95 % interval of a percentile is so narrow: p99:5%; else duration does."""
+    abort: Abort | None = None
+    """Ends a hopeless run, which is violated: error_rate>50%:5s."""
     requests: Flag = False
     """Whether a record of each request is kept: requests.bin among the artifacts."""
     seed: Count | None = None

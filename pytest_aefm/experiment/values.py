@@ -18,6 +18,9 @@ from pytest_aefm.slo import SLO
 
 __all__ = ["Cluster", "Experiment", "Load", "Node"]
 
+_TWO_SIDED = 0.975
+"""Confidence of each end of a 95 % interval."""
+
 MAX_ID = 180
 """An id is part of file names, which hold 255 bytes."""
 
@@ -48,6 +51,7 @@ class Load:
 
     ``connections`` is the total, where one was given. ``per_rate`` is AEFM's (connections, rate) of one
     generator, of which it had as many as the rate needed. ``phases`` are a schedule's, in multiples of the rate.
+    ``precision``, ``abort`` and ``max_connections`` are as in :class:`~pytest_aefm.model.LoadSpec`.
     """
 
     script: str
@@ -63,6 +67,9 @@ class Load:
     drain_s: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     requests: bool = False
+    precision: tuple[float, float] | None = None
+    abort: tuple[float, float] | None = None
+    max_connections: int | None = None
 
     @property
     def requests_s(self) -> float:
@@ -97,6 +104,9 @@ class Load:
             tags=self.tags,
             limits_ms=limits_ms,
             requests=self.requests,
+            precision=self.precision,
+            abort=self.abort,
+            max_connections=self.max_connections,
         )
 
 
@@ -162,6 +172,7 @@ class Experiment:
         seed = seed if self.seed is None else self.seed
         points = self.matrix.points(seed, self.name)
         self._refuse_undecidable(confidence, min(float(point["rate"]) for point in points))
+        self._refuse_early_end(confidence)
         ids = [spell_point(self.app.name, point, self.factors) for point in points]
         self._refuse_ids(ids, points)
         specs: dict[tuple[tuple[str, int], ...], tuple[InterferenceSpec, ...]] = {}
@@ -230,6 +241,17 @@ class Experiment:
         )
         setting = self.settings[("slos",)]
         raise setting.error(what, (number,), f"a duration of at least {enough:.10g} s")
+
+    def _refuse_early_end(self, confidence: float) -> None:
+        """Refuse a precision that may be reached before there are enough requests for an SLO on a higher percentile."""
+        if self.load.precision is None:
+            return
+        percent, _ = self.load.precision
+        least = requests_needed(percent, _TWO_SIDED)
+        for one in self.slos:
+            if one.over_successes and one.percentile and requests_needed(one.percentile, confidence) > least:
+                what = f"p{percent:g} may be known after {least} requests; {one.text} needs more"
+                raise self.error("precision", what, f"a percentile of at least p{one.percentile:g}")
 
     def _refuse_ids(self, ids: list[str], points: list[Point]) -> None:
         """Refuse ids that are equal on a file system that does not tell upper from lower case, or too long."""

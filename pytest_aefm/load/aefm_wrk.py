@@ -54,6 +54,7 @@ def command_line(
         str(program),
         *("-t", str(load.threads)),
         *("-c", str(load.connections)),
+        *(["--max-connections", str(load.max_connections)] if load.max_connections is not None else []),
         *_arrivals(load),
         *("--warmup", f"{load.warmup_s:.10g}s"),
         *("--timeout", f"{load.timeout_s:.10g}s"),
@@ -62,6 +63,7 @@ def command_line(
         *(["--keep-awake"] if own_cores else []),
         *("--start-at", str(start_mono_ns)),
         *(["--drain", f"{load.drain_s:.10g}s"] if load.drain_s is not None else []),
+        *_early_ends(load),
         *(["--limits", ",".join(f"{limit:.10g}ms" for limit in load.limits_ms)] if load.limits_ms else []),
         *(part for name, rule in load.tags.items() for part in ("--tag-path", f"{name}={rule}")),
         *("-s", str(script)),
@@ -70,6 +72,18 @@ def command_line(
         *(["-H", f"Host: {host}"] if host else []),
         url,
     ]
+
+
+def _early_ends(load: LoadSpec) -> list[str]:
+    """Return the options that may end the window before its duration is over."""
+    options = []
+    if load.precision is not None:
+        percent, width = load.precision
+        options += ["--precision", f"p{percent:g}:{width:.10g}"]
+    if load.abort is not None:
+        share, seconds = load.abort
+        options += ["--abort-on", f"error_rate>{share:.10g}:{seconds:.10g}s"]
+    return options
 
 
 def _arrivals(load: LoadSpec) -> list[str]:
@@ -106,10 +120,14 @@ def read_result(document: Mapping[str, Any]) -> LoadResult:
             backlog_at_end=backlog["at_end"],
             connections_asked=connections["asked"],
             connections_reached=connections["reached"],
+            connections_opened=connections.get("opened"),
             open_failures=connections["open_failures"],
             threads_cpu=tuple(document["threads_cpu"]),
             clock_step_s=document["clock_step_ns"] / 1e9,
             interrupted=document["interrupted"],
+            ended_by=document["ended_by"],
+            precision=document.get("precision"),
+            abort=document.get("abort"),
             series=tuple((document.get("series") or {}).get("seconds", ())),
             checks=tuple(_check(check) for check in document["self_check"]["checks"] if check["name"] in _OWN_CHECKS),
         )

@@ -39,6 +39,9 @@ def divide(load: LoadSpec, generators: int) -> tuple[Part, ...]:
     if load.requests:
         hint = "--aefm-load-from local drives from here"
         raise ConfigurationError("load from pods", "records of requests stay in the pods", None, hint)
+    if generators > 1 and (load.precision or load.abort):
+        what = "each pod would end for itself, by precision or abort"
+        raise ConfigurationError(f"load from {generators} pods", what, "one pod", "use one pod")
     if generators > 1 and (load.schedule or load.distribution not in ("fixed", "exp")):
         what = "a schedule" if load.schedule else f"the distribution {load.distribution!r}"
         raise ConfigurationError(
@@ -56,17 +59,22 @@ def _part(load: LoadSpec, index: int, count: int) -> Part:
     # A microsecond more, so that rounding takes no request from before an edge of the window to behind it.
     shift_s = (math.floor(index * 1e6 / load.rate_rps) + 1) / 1e6
     early_s = max(0.0, shift_s - load.warmup_s)
-    connections = load.connections // count + (index < load.connections % count)
+    connections = _share(load.connections, index, count)
     part = replace(
         load,
         rate_rps=load.rate_rps / count,
         warmup_s=round(max(0.0, load.warmup_s - shift_s), 6),
         duration_s=round(load.duration_s - early_s, 6),
         connections=connections,
+        max_connections=None if load.max_connections is None else _share(load.max_connections, index, count),
         threads=min(math.ceil(load.threads / count), connections),
         seed=_seed(load.seed, index),
     )
     return Part(index, shift_s, part)
+
+
+def _share(total: int, index: int, count: int) -> int:
+    return total // count + (index < total % count)
 
 
 def _seed(seed: int, index: int) -> int:

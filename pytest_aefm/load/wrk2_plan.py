@@ -122,6 +122,9 @@ def _check(load: LoadSpec, dialect: Dialect) -> None:
         "distribution": load.distribution != "fixed",
         "schedule": load.schedule,
         "tags": load.tags,
+        "max_connections": load.max_connections,
+        "precision": load.precision,
+        "abort": load.abort,
         "requests": load.requests,
     }
     if beyond := [name for name, value in asked.items() if value]:

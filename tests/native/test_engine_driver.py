@@ -72,3 +72,16 @@ def test_records_of_requests_are_kept(serve: Callable[[], Server], supervisor: S
     requests = read_requests(tmp_path / "requests.bin")
     assert 50 == result.offered == len(requests.records)
     assert result.window.start_mono_s == requests.window.start_mono_s
+
+
+def test_connections_are_opened_when_none_is_free(
+    serve: Callable[..., Server], supervisor: Supervisor, tmp_path: Path
+) -> None:
+    """As many as requests overlap, and no more; the result says how many."""
+    load = LoadSpec("mix.lua", 40, 2.0, warmup_s=0.0, connections=1, max_connections=60)
+    result = drive(load, serve(lambda exchange: (exchange.wait(0.25), exchange.answer())), supervisor, tmp_path)
+    assert {"success": 80} == result.outcomes
+    assert result.connections_opened is not None
+    assert 9 <= result.connections_opened <= 59
+    assert result.connections_reached == 1 + result.connections_opened
+    assert 1 == result.connections_asked

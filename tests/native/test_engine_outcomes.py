@@ -238,3 +238,21 @@ def test_too_few_descriptors_are_local_failures(serve: Make, engine: Path, tmp_p
 def test_bad_options_are_one_clear_line(wrk: Make, arguments: tuple[str, ...], message: str) -> None:
     """Usage errors exit 1 and say what was expected."""
     assert message == wrk(*arguments, status=1).stderr.strip()
+
+
+def test_connections_are_opened_up_to_the_most(serve: Make, wrk: Make) -> None:
+    """On every thread its share; more requests than that wait."""
+    server = serve(lambda exchange: (exchange.wait(0.5), exchange.answer()))
+    run = wrk("-t2", "-c3", "--max-connections", "7", "-R40", "-d1s", server.url)
+    assert {"asked": 3, "max": 7, "reached": 7, "opened": 4} == {
+        name: run.report["connections"][name] for name in ("asked", "max", "reached", "opened")
+    }
+    assert 7 == server.connections
+    assert "Connections: 4 opened beyond the 3 asked for, at most 7" in run.stdout
+    assert run.report["backlog"]["count"] > 0
+
+
+def test_connections_that_are_free_are_enough(serve: Make, wrk: Make) -> None:
+    """What may be opened need not be."""
+    report = wrk("-t1", "-c8", "--max-connections", "16", "-R20", "-d1s", serve().url).report
+    assert 0 <= report["connections"]["opened"] <= 1  # a busy machine may need one

@@ -40,7 +40,7 @@ end
 def mixed(serve: Make, wrk: Make, script: Make, tmp_path: Path) -> tuple[Run, Requests]:
     """Return a run of all kinds of requests, more of them than its connections can carry, and its records."""
     path = tmp_path / "requests.bin"
-    load = ("-t2", "-c4", "-R80", "-d2s", "--warmup", "500ms", "--timeout", "200ms", "-s", script(MIXED))
+    load = ("-t2", "-c3", "-R80", "-d2s", "--warmup", "500ms", "--timeout", "200ms", "-s", script(MIXED))
     return wrk(*load, "--requests", path, serve(_mixed).url), read_requests(path)
 
 
@@ -98,7 +98,7 @@ def test_other_files_are_refused(tmp_path: Path, damage: bytes) -> None:
     """The message has the file."""
     path = tmp_path / "requests.bin"
     path.write_bytes(damage)
-    with pytest.raises(LoadError, match="requests.bin: unreadable"):
+    with pytest.raises(LoadError, match=r"requests\.bin: unreadable"):
         read_requests(path)
 
 

@@ -59,6 +59,36 @@ def test_errors_are_judged_before_latency(folder: ExperimentFolder) -> None:
     assert trial["reason"].startswith("goodput 50 %, limit >= 99 %")
 
 
+def test_a_hopeless_run_is_violated_whatever_slos_say(folder: ExperimentFolder) -> None:
+    """It ends early, and its beginning does not save it."""
+    folder.test(
+        'script="fail.lua", rate=50, duration=60, abort="error_rate>90%:500ms", '
+        'slos=["goodput >= 0%", "error_rate <= 100%"]'
+    )
+    Path(folder.path / "fail.lua").write_text(
+        'local n = 0\nfunction request() n = n + 1\n return wrk.format("GET", n > 20 and "/fail" or "/ok") end\n'
+    )
+    result = folder.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.re_match_lines([r"E +.*SLOViolated: hopeless, ended .* s after its start: error_rate"])
+    trial = folder.trial()
+    assert ("violated", "abort") == (trial["verdict"], trial["load"]["ended_by"])
+    assert ["passed", "passed"] == [slo["verdict"] for slo in trial["slos"] if slo["metric"] != "restarts"]
+    assert trial["window"]["duration_s"] < 60
+
+
+def test_a_window_that_ended_early_is_judged_as_it_was(folder: ExperimentFolder) -> None:
+    """Rates are those of the window that there was, and the records of its requests are kept."""
+    folder.test('rate=50, duration=60, precision="p95:90%", requests=True, slos=["p95 < 10s"]')
+    folder.run().assert_outcomes(passed=1)
+    trial = folder.trial()
+    seconds, load = trial["window"]["duration_s"], trial["load"]
+    assert ("precision", True) == (load["ended_by"], seconds < 60)
+    assert 50 * seconds == load["offered"] == load["outcomes"]["success"]
+    assert 50.0 == trial["metrics"]["achieved_rps"]
+    assert any(path.endswith("/requests.bin") for path in trial["artifacts"])
+
+
 def test_check_false_returns_the_trial(folder: ExperimentFolder) -> None:
     """check=False leaves the judgement to the test; table and entry show verdict and outcome."""
     folder.test('slos=["p95 < 1us"]', body='assert aefm_run(check=False).verdict == "violated"')

@@ -47,6 +47,22 @@ def test_a_schedule_is_in_multiples_of_each_rate() -> None:
     )
 
 
+def test_a_window_may_end_early() -> None:
+    """By precision, whose duration is the upper limit, or because the run is hopeless."""
+    load = marked(**ALONE, precision="p99 : 2.5%", abort="error_rate > 50% : 5s").cases()[0].load
+    assert ((99.0, 0.025), (0.5, 5.0)) == (load.precision, load.abort)
+
+
+def test_a_precision_that_leaves_an_slo_undecided_is_refused() -> None:
+    """A median is known after fewer requests than a p95 needs; a p95 is not."""
+    expected = (
+        r"precision: p50 may be known after 6 requests; p95 < 1s needs more; expected a percentile of at least p95"
+    )
+    with pytest.raises(ConfigurationError, match=expected):
+        marked(**ALONE, precision="p50:5%", slos=["p95 < 1s"]).cases()
+    assert marked(**ALONE, precision="p95:5%", slos=["p95 < 1s", "p50 < 1s"]).cases()
+
+
 def test_records_of_requests_are_kept_where_asked_for() -> None:
     """They are large, so nobody gets them unasked."""
     assert [False, True] == [

@@ -124,6 +124,15 @@ def refusal(folder: Path, text: str) -> str:
         ("rounds: 2", "schedule: 1x:5s", "7: schedule: duration says it too; a schedule lasts as long as its phases"),
         ("rounds: 2", "schedule: 100:10s", "7: schedule: expected steps and ramps in multiples of the rate, such as "
          "'0.5x:10s, 1x..2x:60s', got '100:10s'"),
+        ("rounds: 2", "max_connections: 19", "7: max_connections: got 19; expected at least the number of connections, "
+         "which is 20 at 40 req/s"),
+        ("rounds: 2", "precision: p99", "7: precision: expected a percentile and the width of its interval, such as "
+         "p99:5%, got 'p99'"),
+        ("rounds: 2", "precision: p100:5%", "7: precision: expected a percentile and the width"),
+        ("rounds: 2", "abort: error_rate>100%:5s", "7: abort: expected a condition and for how long it must hold, such "
+         "as 'error_rate>50%:5s', got 'error_rate>100%:5s'"),
+        ("duration: 5s", "schedule: 1x:5s\nprecision: p50:5%", "9: precision: requests at several rates have no common "
+         "percentile; expected no schedule"),
         ("rounds: 2", "tags: {a=b: /x}", "7: tags['a=b']: expected a name of 1 to 64 printable characters"),
         ("rounds: 2", "tags: {search: hotels}", "7: tags.search: expected a path such as '/hotels*', or 'GET "
          "/hotels*'"),

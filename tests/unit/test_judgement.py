@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.judgement import dose_checks, findings_of, format_value, judge_slos, load_checks, slo_table, verdict_of
+from pytest_aefm.judgement import (
+    abort_findings,
+    dose_checks,
+    findings_of,
+    format_value,
+    judge_slos,
+    load_checks,
+    slo_table,
+    verdict_of,
+)
 from pytest_aefm.model import CheckResult, Dose, Finding, LoadResult, Verdict, Window
 from pytest_aefm.slo import parse
 
@@ -188,3 +197,34 @@ def test_table_says_by_how_much() -> None:
 def test_values_are_written_for_people(value: float | None, unit: str, text: str) -> None:
     """Figures carry their unit and three digits."""
     assert text == format_value(value, unit)
+
+
+ABORT = {"error_rate_limit": 0.5, "over_ns": 5_000_000_000, "error_rate": 0.83, "aborted": True}
+
+
+def test_an_aborted_run_is_violated_whatever_slos_say() -> None:
+    """Its beginning may have been fine; the reason that is shown is the abort."""
+    hopeless = abort_findings(load(ended_by="abort", abort=ABORT))
+    slos = judge_slos([parse("goodput >= 1%"), parse("p50 < 1ms")], load().all_metrics(), 0.95)
+    found = findings_of((), slos, {}, others=hopeless)
+    assert [Verdict.VIOLATED] * 2 == [finding.verdict for finding in found]
+    assert found[0].message == ("hopeless, ended 5 s after its start: error_rate 83 % over 5 s, abort > 50 %")
+    assert Verdict.VIOLATED == verdict_of(findings_of((), (), {}, others=hopeless))
+
+
+@pytest.mark.parametrize("ended_by", ["duration", "precision", "interrupt"])
+def test_an_abort_that_did_not_happen_is_no_finding(ended_by: str) -> None:
+    """What was asked for and not needed says nothing."""
+    assert () == abort_findings(load(ended_by=ended_by, abort={**ABORT, "aborted": False}))
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "width", "warned"),
+    [("duration", 0.07, True), ("duration", None, True), ("duration", 0.05, False), ("precision", 0.05, False)],
+)
+def test_a_precision_that_was_not_reached_is_warned_of(ended_by: str, width: float | None, warned: bool) -> None:
+    """The duration was the upper limit; the figures are what they are."""
+    asked = {"percentile": 99.0, "asked": 0.05, "width": width, "reached": ended_by == "precision"}
+    checks = load_checks(load(ended_by=ended_by, precision=asked))
+    assert warned == any(item.warning and not item.ok for item in checks)
+    assert all(item.ok or item.warning for item in checks)

@@ -219,6 +219,16 @@ def test_loads_that_do_not_add_up_are_refused(change: dict[str, Any]) -> None:
     assert 1 == len(divide(replace(LOAD, **change), 1))
 
 
+def test_pods_that_would_end_for_themselves_are_refused() -> None:
+    """One pod may end its window early; that of the merged result is as long as it was."""
+    load = replace(LOAD, precision=(99.0, 0.05))
+    with pytest.raises(ConfigurationError, match="load from 2 pods: each pod would end for itself"):
+        divide(load, 2)
+    assert 1 == len(divide(load, 1))
+    alone = merged(result(window=Window(0.0, 102.0, 4.0), ended_by="precision", precision={"percentile": 99.0}))
+    assert (4.0, "precision", {"percentile": 99.0}) == (alone.window.duration_s, alone.ended_by, alone.precision)
+
+
 def test_what_stays_in_pods_is_refused() -> None:
     """Records of requests would be gone with the pod that wrote them."""
     with pytest.raises(ConfigurationError, match="load from pods: records of requests stay in the pods"):

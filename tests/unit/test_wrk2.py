@@ -112,7 +112,11 @@ def test_the_calibration_is_the_warm_up(
         (LoadSpec("x", 40, 5, threads=4, connections=10), GILTENE, "would open 8; expected a multiple of 4"),
         (LoadSpec("x", 41, 5, threads=2, connections=10), DEATHSTARBENCH, "rate 41 on 2 threads"),
         (LoadSpec("x", 40, 5, distribution="exp", tags={"a": "/a"}), GILTENE, "distribution, tags: it does not know"),
-        (LoadSpec("x", 40, 5, requests=True), GILTENE, "requests: it does not know"),
+        (
+            LoadSpec("x", 40, 5, abort=(0.5, 5.0), max_connections=9),
+            GILTENE,
+            "max_connections, abort: it does not know",
+        ),
         (LoadSpec("x", 40, 5, warmup_s=20), GILTENE, "warmup of 20 s.*expected at most 10.04 s"),
     ],
 )

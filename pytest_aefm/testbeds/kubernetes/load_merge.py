@@ -49,7 +49,9 @@ def merge(pods: Sequence[PodResult], planned: Window, start_ns: int, clock: Cloc
     late = [pod.late_s(start_ns) for pod in pods]
     skew_s = max(late) - min(late) + max(pod.uncertainty_ns for pod in pods) / 1e9
     began_late_s = max(late, key=abs)
-    window = Window(planned.start_wall_s + began_late_s, planned.start_mono_s + began_late_s, planned.duration_s)
+    # A single pod may have ended its window early.
+    duration_s = planned.duration_s if len(pods) > 1 else results[0].window.duration_s
+    window = Window(planned.start_wall_s + began_late_s, planned.start_mono_s + began_late_s, duration_s)
     lags = [result.pacer_lag for result in results if result.pacer_lag is not None]
     return LoadResult(
         driver=results[0].driver,
@@ -72,10 +74,14 @@ def merge(pods: Sequence[PodResult], planned: Window, start_ns: int, clock: Cloc
         backlog_at_end=_total(result.backlog_at_end for result in results),
         connections_asked=_total(result.connections_asked for result in results),
         connections_reached=_total(result.connections_reached for result in results),
+        connections_opened=_total(result.connections_opened for result in results),
         open_failures=_total(result.open_failures for result in results),
         threads_cpu=tuple(share for result in results for share in result.threads_cpu),
         clock_step_s=max((one.clock_step_s for one in results if one.clock_step_s is not None), key=abs, default=None),
         interrupted=any(result.interrupted for result in results),
+        ended_by=next((one.ended_by for one in results if one.ended_by != "duration"), "duration"),
+        precision=results[0].precision,
+        abort=results[0].abort,
         unknown={name: reason for result in results for name, reason in result.unknown.items()},
         checks=(*_checks(skew_s, clock, planned, len(pods), asked), *_worst(results)),
         details={
