@@ -66,7 +66,7 @@ test-sdks: setup ## Have OpenTelemetry's SDKs for Python and JavaScript export t
 	build/environments/sdks/bin/python -m pytest tests/sdks
 
 bars: setup ## Measure what the project promises, and run the tests ten times in a row; takes hours, on an idle machine.
-	for name in start_up cases doses scrapes blame drivers traces mesh; do .venv/bin/python benchmarks/$$name.py || exit 1; done
+	for name in start_up cases doses scrapes blame drivers traces mesh engine; do .venv/bin/python benchmarks/$$name.py || exit 1; done
 	AEFM_TRACE_EXAMPLES=10000 $(PYTEST) tests/unit/test_traces.py tests/unit/test_critical_path.py tests/unit/test_trace_statistics.py
 	tools/environment.sh neighbours $(NEIGHBOURS)
 	for turn in 1 2 3 4 5 6 7 8 9 10; do \
