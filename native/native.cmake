@@ -80,6 +80,7 @@ if(LUAJIT_FOUND AND Threads_FOUND)
     ${native}/requests_file.c
     ${native}/script.c
     ${native}/script_api.c
+    ${native}/script_open.c
     ${native}/script_prelude.c
     ${native}/self_check.c
     ${native}/watch.c

@@ -1,4 +1,4 @@
-/* Shared between script.c (calls into Lua) and script_api.c (what Lua calls). */
+/* Shared between script_open.c (the interpreter), script.c (calls into Lua) and script_api.c (what Lua calls). */
 #ifndef AEFM_SCRIPT_INTERNAL_H
 #define AEFM_SCRIPT_INTERNAL_H
 
@@ -27,6 +27,13 @@ extern const char script_prelude[];
 
 /* Define metatables, the functions of `wrk` that are not Lua, and require "socket". `wrk` is on the top. */
 void script_api_open(struct script *s);
+
+/* Keep the first error's message; return false. */
+bool script_fail(struct script *s, const char *message);
+
+/* Call what is on the stack; on an error keep its message. The results (or nothing) are left. `name` is the global
+ * to name where a tail call has wiped the script's line off the stack. */
+bool script_call(struct script *s, const char *name, int arguments, int results);
 
 /* Push a global without metamethods: scripts may make reading an undefined one an error. */
 void script_push_global(lua_State *L, const char *name);
