@@ -257,6 +257,7 @@ static struct json_value *read_value(struct reader *r, const char *name) {
 }
 
 const char *json_read(const char *text, size_t len, struct json_document *document) {
+    if (len == 0) text = "";
     struct reader r = {.at = text, .start = text, .end = text + len, .document = document};
     *document = (struct json_document){0};
     document->root = read_value(&r, NULL);

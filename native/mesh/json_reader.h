@@ -27,8 +27,9 @@ struct json_document {
     size_t wrong_at; /* offset of what was wrong */
 };
 
-/* Read `len` bytes. Return NULL, or what was expected (static text) at document->wrong_at. Nothing of `text` is kept.
- * Either way json_document_free() is due. Strings are UTF-8 without NUL; of members with one name, the last counts. */
+/* Read `len` bytes; where that is 0, `text` may be NULL. Return NULL, or what was expected (static text) at
+ * document->wrong_at. Nothing of `text` is kept. Either way json_document_free() is due. Strings are UTF-8 without NUL; of
+ * members with one name, the last counts. */
 const char *json_read(const char *text, size_t len, struct json_document *document);
 void json_document_free(struct json_document *document);
 

@@ -62,6 +62,13 @@ static void depth_is_bounded(void) {
     }
 }
 
+static void nothing_is_no_document(void) {
+    struct json_document d;
+    CHECK_TEXT("expected a value", json_read(NULL, 0, &d));
+    CHECK_INT(0, d.wrong_at);
+    json_document_free(&d);
+}
+
 static void where_it_went_wrong_is_said(void) {
     struct json_document d;
     CHECK_TEXT("expected a value", read_guarded("[1, x]", &d));
@@ -75,6 +82,7 @@ int main(void) {
     what_is_no_json_is_refused();
     every_prefix_of_a_document_is_refused();
     depth_is_bounded();
+    nothing_is_no_document();
     where_it_went_wrong_is_said();
     return check_result();
 }
