@@ -110,7 +110,7 @@ class Controller:
 
     def _take(self, message: dict[str, Any]) -> None:
         """Apply one message, in the journal first."""
-        from pytest_aefm.report import SCHEMA_VERSION, Journal, Report
+        from pytest_aefm.report import SCHEMA_VERSION, Journal, Report, ignore_in_git
 
         if self._report is None:
             self._report = Report()
@@ -119,6 +119,7 @@ class Controller:
             start = {"kind": "run", "schema": SCHEMA_VERSION, "run": run_facts(self._config, self._settings)}
             self._report.apply(start)
             with self._journal_problems():
+                ignore_in_git(self._settings.cache_dir)
                 self._journal = Journal(self._settings.journal)
                 self._journal.write(start)
         if message["kind"] == "phase":

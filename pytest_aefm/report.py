@@ -26,6 +26,7 @@ __all__ = [
     "broken_entry",
     "check_writable",
     "identity",
+    "ignore_in_git",
     "read_journal",
     "redact",
     "table_rows",
@@ -244,6 +245,13 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def ignore_in_git(folder: Path) -> None:
+    """Have git leave a folder of runs alone, which is made if need be; a .gitignore that is there stays as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="utf-8") as file:
+        file.write("# Made by pytest-aefm: what it keeps of runs on this machine.\n*\n")
 
 
 def read_journal(path: Path) -> Iterable[dict[str, Any]]:

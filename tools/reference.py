@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import inspect
 import json
 import sys
@@ -17,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from pytest_aefm import fixtures, hooks, slo
+from pytest_aefm import decision, fixtures, hooks, model, slo, testbeds
 from pytest_aefm.cli import command_parser
+from pytest_aefm.collectors import Observations
 from pytest_aefm.decision import requests_needed
 from pytest_aefm.experiment import json_schema
 from pytest_aefm.experiment.building import _REQUIRED
@@ -43,6 +45,7 @@ def pages() -> dict[Path, str]:
         "report.md": report(),
         "hooks.md": lifecycle(),
         "fixtures.md": fixture_page(),
+        "objects.md": objects(),
         "exit-statuses.md": exit_statuses(),
     }
     found = {DOCS / "reference" / name: "\n".join(lines).rstrip() + "\n" for name, lines in written.items()}
@@ -388,6 +391,44 @@ def fixture_page() -> list[str]:
             gives = gives.removeprefix("Iterator[").removesuffix("]") if gives.startswith("Iterator[") else gives
             rows.append((code(function.name), *(scopes or ["function"]), code(gives), about))
     return lines + list(table(("fixture", "scope", "value", "meaning"), sorted(rows)))
+
+
+_OBJECTS = (
+    model.Trial, model.LoadResult, model.Account, decision.SLOResult, model.Finding, model.CheckResult, model.Dose,
+    model.Blame, model.Suspect, model.Window, model.Case, model.LoadSpec, model.InterferenceSpec, model.AppSpec,
+    testbeds.Deployment, Observations,
+)  # fmt: skip
+
+
+def objects() -> list[str]:
+    """Return the page of the values that tests, hooks and components are given: their attributes and methods."""
+    lines = page(
+        "Objects",
+        "What `aefm_run()`, `aefm_case`, `aefm_app` and the hooks give, and what these hold. All are frozen: a test "
+        "reads them. `trial.metrics` maps the names of [SLOs](slos.md), such as `p99` or `cpu(search)`, to numbers.",
+    )
+    for one in _OBJECTS:
+        above = next((base.__name__ for base in one.__mro__[1:] if base in _OBJECTS), None)
+        about = [f"Has all that [{above}](#{above.lower()}) has, and:", ""] if above else []
+        lines += [f"## {one.__name__}", "", markdown(inspect.getdoc(one) or ""), "", *about]
+        lines += table(("attribute", "value", "default"), _attributes(one))
+        lines += table(("it also has", "meaning"), methods) if (methods := list(_methods(one))) else []
+    return lines
+
+
+def _attributes(one: type[Any]) -> Iterator[Row]:
+    for part in dataclasses.fields(one):
+        if part.name in one.__annotations__:
+            made = part.default if part.default_factory is dataclasses.MISSING else part.default_factory()
+            yield code(part.name), code(part.type), "" if made is dataclasses.MISSING else code(repr(made))
+
+
+def _methods(one: type[Any]) -> Iterator[Row]:
+    for name, value in vars(one).items():
+        if not name.startswith("_") and (isinstance(value, property) or inspect.isfunction(value)):
+            takes = "" if isinstance(value, property) else str(inspect.signature(value)).partition(" ->")[0]
+            spelled = name + takes.replace("self, ", "").replace("self", "").replace("'", "")
+            yield code(spelled), (inspect.getdoc(value) or "").partition("\n\n")[0]
 
 
 _MEANINGS = {

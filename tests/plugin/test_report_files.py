@@ -51,6 +51,17 @@ def test_journal_holds_what_the_report_holds(folder: ExperimentFolder) -> None:
     assert folder.report() == rebuilt.document()
 
 
+def test_git_leaves_the_folder_of_runs_alone(folder: ExperimentFolder) -> None:
+    """.aefm has a .gitignore for all of it, and what a user wrote there stays."""
+    folder.test()
+    folder.run()
+    ignored = folder.path / ".aefm" / ".gitignore"
+    assert "*" == ignored.read_text().splitlines()[-1]
+    ignored.write_text("runs\n")
+    folder.run()
+    assert "runs\n" == ignored.read_text()
+
+
 def test_aefm_report_rebuilds_from_the_journal(folder: ExperimentFolder) -> None:
     """`aefm report --from-journal` prints the report of a run."""
     folder.test()
