@@ -12,8 +12,6 @@ TESTS = tests --ignore=tests/cluster --ignore=tests/packaging --ignore=tests/nei
 NEIGHBOURS = pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-metadata jinja2 markupsafe
 SDKS = googleapis-common-protos $(addprefix opentelemetry-, api sdk semantic-conventions proto proto-json \
 	$(addprefix exporter-, http-transport otlp-common otlp-proto-common otlp-proto-http otlp-json-common otlp-json-http))
-# What `make test-oldest` runs.
-OLDEST = tests/plugin
 # The system's, or the wheel's where set-up had to install that.
 CMAKE = $(firstword $(wildcard .venv/bin/cmake) cmake)
 CTEST = $(firstword $(wildcard .venv/bin/ctest) ctest)
@@ -28,7 +26,7 @@ demo: setup ## Run the experiments of the hotel's search on this machine.
 	$(PYTEST) experiments/ -k search
 
 test: setup ## Run the tests that need nothing but this machine.
-	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) -n 2 tests/unit tests/plugin
+	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) -n 4 tests/unit tests/plugin
 	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) tests/docs tests/local tests/native
 
 test-cluster: setup ## Run the tests on a Kubernetes cluster; AEFM_TEST_CLUSTER names the program that starts one.
@@ -55,7 +53,7 @@ test-packaging: setup ## Build and install the project in every way there is; ne
 
 test-oldest: setup ## Run the plugin's tests on the oldest pytest and xdist that are admitted; needs a package index.
 	tools/environment.sh oldest pytest==8.2.0 pytest-xdist==3.6.1
-	build/environments/oldest/bin/python -m pytest $(OLDEST)
+	build/environments/oldest/bin/python -m pytest -n 4 tests/plugin
 
 test-neighbours: setup ## Run small experiments beside other plugins of pytest; needs a package index.
 	tools/environment.sh neighbours $(NEIGHBOURS)

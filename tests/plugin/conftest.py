@@ -18,6 +18,8 @@ from tests.noise import NOISE, disturbed, patience
 
 _HERE = Path(__file__).parent
 _NOISE = NOISE - {"steal"}  # which the small testbed can be asked to find
+# The small testbed's loads are small and its answers slow: several such runs at once do not disturb one another, so each
+# folder is a machine of its own.
 _CONFTEST = """
 import pytest
 from pathlib import Path
@@ -29,6 +31,13 @@ def aefm_testbed(request):
     yield testbed
     from pytest_aefm.recording import CLEANUP
     request.config.stash.setdefault(CLEANUP, []).extend(testbed.close())
+
+@pytest.fixture(scope="session")
+def aefm_lease(request):
+    from pytest_aefm.testbeds.lease import MachineLease
+    lease = MachineLease("a run of this folder", request.config.rootpath / "machine.lock")
+    yield lease
+    lease.release()
 """
 # The order of an inner run's tests is what many tests are about, also where pytest-randomly shuffles the outer ones.
 # In a checkout the project is installed editable, whose import hook pytest meets in vain.
