@@ -7,19 +7,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-# pytester forgets what an inner run imports, and numpy cannot be loaded twice: so it is loaded before.
+# pytester forgets what an inner run imports: numpy cannot be loaded twice, and the others cost most of a run's time.
 import numpy  # noqa: F401
 import pytest
 
+import pytest_aefm.collection
 import pytest_aefm.experiment.schema
-import pytest_aefm.load.aefm_wrk
+import pytest_aefm.load.choice
+import pytest_aefm.mesh.checks
+import pytest_aefm.report
 import pytest_aefm.trial  # noqa: F401
 from tests.noise import NOISE, disturbed, patience
 
 _HERE = Path(__file__).parent
 _NOISE = NOISE - {"steal"}  # which the small testbed can be asked to find
-# The small testbed's loads are small and its answers slow: several such runs at once do not disturb one another, so each
-# folder is a machine of its own.
+# Loads of the small testbed are small and its answers slow: such runs do not disturb one another, so each folder is a
+# machine of its own.
 _CONFTEST = """
 import pytest
 from pathlib import Path
