@@ -47,6 +47,7 @@ add_library(aefm_net STATIC
   ${native}/json.c
   ${native}/loop.c
   ${native}/net.c
+  ${native}/option_values.c
   ${native}/options.c
   ${native}/outcome.c
   ${native}/pacer.c
