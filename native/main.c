@@ -1,4 +1,4 @@
-/* aefm-wrk: parse, prepare the scripts, start the threads, watch the window, report. */
+/* aefm-wrk: parse, prepare, start the threads, watch the window, report. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -11,31 +11,14 @@
 #include "awake.h"
 #include "clock.h"
 #include "collect.h"
+#include "program.h"
 #include "random.h"
-#include "report.h"
 #include "requests_file.h"
-#include "run.h"
 #include "target.h"
 #include "watch.h"
 
-enum exit_status { EXIT_DONE = 0, EXIT_USAGE = 1, EXIT_SCRIPT = 2, EXIT_CONNECT = 3, EXIT_INTERNAL = 4, EXIT_UNTRUSTED = 5 };
-
 #define START_LEAD_NS (2 * NS_PER_MS)
-#define CHECK_REQUESTS 3
 #define ARRIVALS_STREAM (UINT64_MAX - 1) /* of the seed; threads have the streams from 0 on */
-
-struct program {
-    struct options options;
-    struct run run;
-    struct script *script; /* the main interpreter: setup() and done() */
-    struct worker *workers;
-    struct awake *awake; /* NULL without --keep-awake */
-    uint32_t prepared;
-    uint64_t seed;
-    FILE *json;
-    FILE *requests;
-    struct report report;
-};
 
 /* The one thing a signal handler can reach. */
 static struct run *signalled_run;
@@ -58,70 +41,11 @@ static void handle_signals(struct run *run) {
     prctl(PR_SET_PDEATHSIG, (unsigned long)SIGTERM, 0UL, 0UL, 0UL);
 }
 
-static enum exit_status complain(const char *message, enum exit_status status) {
-    fprintf(stderr, "aefm-wrk: %s\n", message);
-    return status;
-}
-
-/* A script's error stands alone, "file.lua:LINE: message", for editors and for the plugin. */
-static enum exit_status script_failed(const struct script *s) {
-    fprintf(stderr, "%s\n", script_error(s) ? script_error(s) : "unknown script error");
-    return EXIT_SCRIPT;
-}
-
 static void raise_descriptor_limit(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-static enum exit_status resolve(struct program *p) {
-    char error[URL_HOST_MAX + 128];
-    p->report.targets = &p->run.targets;
-    if (target_find(&p->options, &p->run.targets, error, sizeof error) == 0) return EXIT_DONE;
-    return complain(error, EXIT_CONNECT);
-}
-
-static enum exit_status prepare_tls(struct program *p) {
-    const struct options *o = &p->options;
-    char error[256];
-    if (!o->url.secure) return EXIT_DONE;
-    p->run.tls = tls_client_new(o->url.host, o->insecure, error, sizeof error);
-    return p->run.tls ? EXIT_DONE : complain(error, tls_is_built() ? EXIT_INTERNAL : EXIT_USAGE);
-}
-
-/* Open all interpreters, then run setup() and init() for each thread, before any thread starts. */
-static enum exit_status prepare_scripts(struct program *p) {
-    struct options *o = &p->options;
-    p->script = script_open(o, random_mix(p->seed, UINT64_MAX));
-    if (script_error(p->script)) return script_failed(p->script);
-    p->workers = must_alloc(o->threads, sizeof *p->workers);
-    for (uint32_t i = 0; i < o->threads; i++, p->prepared++) {
-        worker_prepare(&p->workers[i], &p->run, i, script_open(o, random_mix(p->seed, i)));
-    }
-    for (uint32_t i = 0; i < o->threads; i++) {
-        struct worker *w = &p->workers[i];
-        if (script_error(w->script)) return script_failed(w->script);
-        if (!script_setup(p->script, &w->script_thread)) return script_failed(p->script);
-        if (!script_init(w->script, &w->script_thread, o) || !worker_learn_script(w)) return script_failed(w->script);
-    }
-    return EXIT_DONE;
-}
-
-static enum exit_status check_scripts(struct program *p) {
-    for (uint32_t i = 0; i < p->options.threads; i++) {
-        struct worker *w = &p->workers[i];
-        if (!script_check_types(w->script)) return script_failed(w->script);
-        for (int n = 0; n < CHECK_REQUESTS; n++) {
-            const char *text, *wrong;
-            size_t len;
-            if (!script_request(w->script, &text, &len)) return script_failed(w->script);
-            wrong = request_prepare(text, len, p->options.url.authority, &w->batch);
-            if (wrong && !script_blame_request(w->script, wrong)) return script_failed(w->script);
-        }
-    }
-    return EXIT_DONE;
 }
 
 static uint32_t established(const struct program *p) {
@@ -294,10 +218,8 @@ static enum exit_status run_program(struct program *p) {
     p->seed = p->options.seeded ? p->options.seed : random_mix(now_ns(), (uint64_t)getpid()) >> 12;
     p->report.seed = p->seed;
     p->report.options = &p->options;
-    if (status == EXIT_DONE) status = prepare_tls(p);
-    if (status == EXIT_DONE) status = resolve(p);
-    if (status == EXIT_DONE) status = prepare_scripts(p);
-    if (status == EXIT_DONE && p->options.action == ACTION_CHECK) return check_scripts(p);
+    if (status == EXIT_DONE) status = program_prepare(p);
+    if (status == EXIT_DONE && p->options.action == ACTION_CHECK) return program_check_scripts(p);
     if (status != EXIT_DONE) return status;
     raise_descriptor_limit();
     handle_signals(&p->run);

@@ -74,6 +74,7 @@ if(LUAJIT_FOUND AND Threads_FOUND)
     ${native}/looks.c
     ${native}/main.c
     ${native}/observe.c
+    ${native}/prepare.c
     ${native}/report_json.c
     ${native}/report_series.c
     ${native}/report_statistics.c
