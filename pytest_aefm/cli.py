@@ -29,7 +29,9 @@ def command_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what would make trials broken or invalid, and what mends it")
     _add_cluster(doctor, "look at this cluster, too (without NAME: the current context's)", nargs="?", const="")
     doctor.add_argument("--namespace", metavar="NAME", help="namespace that all runs use (default: one for each run)")
-    doctor.add_argument("--prometheus", metavar="URL", help="the cluster's Prometheus (default: none is asked)")
+    for name, whose in (("prometheus", "Prometheus"), ("jaeger", "Jaeger"), ("tempo", "Tempo")):
+        doctor.add_argument(f"--{name}", metavar="URL", help=f"the cluster's {whose} (default: none is asked)")
+    doctor.add_argument("--otlp", metavar="URL", help="where services send traces (default: nowhere)")
     manifests = commands.add_parser("manifests", help="print what an experiment would apply to a Kubernetes cluster")
     manifests.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="YAML file of the experiment")
     manifests.add_argument("--run", default="preview", metavar="ID", help="the run's id in labels (default: preview)")
@@ -140,14 +142,11 @@ def _doctor(chosen: argparse.Namespace) -> int:
     from pytest_aefm.doctor import examine
     from pytest_aefm.options import ClusterOptions
 
+    names = ("kubeconfig", "namespace", "prometheus", "jaeger", "tempo", "otlp")
+    named = {name: getattr(chosen, name) for name in names}
     cluster = None
-    if any(value is not None for value in (chosen.context, chosen.kubeconfig, chosen.namespace, chosen.prometheus)):
-        cluster = ClusterOptions(
-            kubeconfig=chosen.kubeconfig,
-            context=chosen.context or None,
-            namespace=chosen.namespace,
-            prometheus=chosen.prometheus,
-        )
+    if chosen.context is not None or any(value is not None for value in named.values()):
+        cluster = ClusterOptions(context=chosen.context or None, **named)
     states = []
     for finding in examine(cluster):
         states.append(finding.state)

@@ -186,7 +186,14 @@ def _cluster(cluster: ClusterOptions) -> Iterator[Diagnosis]:
     from pytest_aefm.testbeds.kubernetes.connection import connect
     from pytest_aefm.testbeds.kubernetes.preflight import Needs, examine_cluster
 
-    needs = Needs(namespace=cluster.namespace, lease_namespace=cluster.lease_home, prometheus=cluster.prometheus)
+    needs = Needs(
+        namespace=cluster.namespace,
+        lease_namespace=cluster.lease_home,
+        prometheus=cluster.prometheus,
+        jaeger=cluster.jaeger,
+        tempo=cluster.tempo,
+        otlp=cluster.otlp,
+    )
     try:
         with connect(cluster.kubeconfig, cluster.context, patience_s=_PATIENCE_S) as connection:
             for remark in examine_cluster(connection, needs):

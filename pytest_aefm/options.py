@@ -13,8 +13,9 @@ class ClusterOptions:
     """How a cluster is reached, and what is used of it; None where the default is found later.
 
     ``namespace`` is one that exists; without it a run makes its own. ``entry`` is nodeport, loadbalancer or
-    port-forward, ``load_from`` local or cluster. ``allow_shared`` admits pods of others on nodes that are disturbed.
-    Traces are asked for at ``jaeger`` or ``tempo``; a topology's services send theirs to ``otlp``.
+    port-forward, ``load_from`` local or cluster. ``allow_shared`` admits pods of others on nodes that are disturbed,
+    ``allow_forward`` measurements through a port-forward. Traces are asked for at ``jaeger`` or ``tempo``; a topology's
+    services send theirs to ``otlp``.
     """
 
     kubeconfig: Path | None = None
@@ -24,6 +25,7 @@ class ClusterOptions:
     wait_s: float = 0.0
     keep: bool = False
     allow_shared: bool = False
+    allow_forward: bool = False
     entry: str | None = None
     app_image: str | None = None
     stress_image: str | None = None

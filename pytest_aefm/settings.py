@@ -82,6 +82,7 @@ _FLAGS = (
     ("observe", "judge and report, but let violated, no_data and inconclusive pass"),
     ("keep", "cluster: leave the application there for the next run"),
     ("allow-shared", "cluster: disturb nodes where pods of others run, too"),
+    ("allow-forward", "cluster: let a load through a port-forward count, with a warning"),
 )
 _METAVARS = {
     "data": "DIR",
@@ -215,6 +216,7 @@ def _cluster(config: pytest.Config) -> ClusterOptions:
         wait_s=_number("wait", _text(config, "wait") or "0"),
         keep=_flag(config, "keep"),
         allow_shared=_flag(config, "allow-shared"),
+        allow_forward=_flag(config, "allow-forward"),
         entry=_one_of("entry", entry, _ENTRIES) if entry else None,
         app_image=_text(config, "app-image") or None,
         stress_image=_text(config, "stress-image") or None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,16 +13,17 @@ import pytest
 
 from pytest_aefm.testbeds.kubernetes.amounts import amount, in_words, pod_asks
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest, parse_manifests
-from pytest_aefm.testbeds.kubernetes.preflight import examine_prometheus
 from pytest_aefm.testbeds.kubernetes.preflight_needs import Needs, Remark, wanted_pods
 from pytest_aefm.testbeds.kubernetes.preflight_nodes import examine_nodes, examine_room
 from pytest_aefm.testbeds.kubernetes.preflight_rules import (
     examine_controllers,
     examine_limits,
+    examine_meshes,
     examine_policies,
     examine_quotas,
     examine_scalers,
 )
+from pytest_aefm.testbeds.kubernetes.preflight_sources import examine_prometheus, examine_sources
 from tests.unit.kube_server import serving
 
 Json = dict[str, Any]
@@ -294,3 +295,91 @@ def test_a_prometheus_that_does_not_answer_is_bad(prometheus: str) -> None:
     """Nobody there, or somebody else."""
     for url in ("http://127.0.0.1:9", f"{prometheus}elsewhere"):
         assert "bad" == examine_prometheus(url).state
+
+
+class Traces(BaseHTTPRequestHandler):
+    """Answers ``paths``, as Jaeger, Tempo or a collector of traces."""
+
+    paths: Mapping[str, Any] = {}
+
+    def do_GET(self) -> None:
+        """Answer a question."""
+        self._say(self.paths.get(urlsplit(self.path).path))
+
+    def do_POST(self) -> None:
+        """Take traces."""
+        self._say(self.paths.get(self.path))
+
+    def _say(self, content: Any) -> None:
+        self.send_response(200 if content is not None else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def traces() -> Iterator[str]:
+    """Return the URL of such a server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Traces) as server, serving(server):
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+
+
+@pytest.mark.parametrize(
+    ("version", "paths"),
+    [
+        ("v1", {"/api/services": {"data": ["front", "back"]}}),
+        ("v3", {"/api/v3/services": {"services": ["front", "x"]}}),
+    ],
+)
+def test_a_jaeger_is_asked_by_what_it_serves(
+    traces: str, version: str, paths: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its services are read as every version has them, or by v3 where only that is served."""
+    monkeypatch.setattr(Traces, "paths", paths)
+    expected = f"ok Jaeger: {traces}: answers by {version}, has traces of 2 services"
+    assert [expected] == said(examine_sources(Needs(jaeger=traces)))
+
+
+def test_a_jaeger_that_does_not_answer_is_bad(traces: str) -> None:
+    """Nobody there, or somebody else; one that the application brings along is not there yet."""
+    for url in ("http://127.0.0.1:9", traces):
+        (line,) = said(examine_sources(Needs(jaeger=url)))
+        assert line.startswith(f"bad Jaeger: {url}: ")
+    (line,) = said(examine_sources(Needs(jaeger=traces, manifests=[deployment("jaeger", 1, "1")])))
+    assert line.startswith("warn Jaeger")
+
+
+def test_a_tempo_is_searched(traces: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a run does; where it is asked, Jaeger is not. Somebody else is no Tempo."""
+    (line,) = said(examine_sources(Needs(tempo=traces, jaeger=traces)))
+    assert line.startswith(f"bad Tempo: {traces}: ")
+    monkeypatch.setattr(Traces, "paths", {"/api/search": {"traces": []}})
+    assert [f"ok Tempo: {traces}: answers, has no traces yet"] == said(examine_sources(Needs(tempo=traces)))
+
+
+def test_a_collector_of_traces_is_sent_none(traces: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes them, one that does not, and one whose name only the cluster knows."""
+    monkeypatch.setattr(Traces, "paths", {"/v1/traces": {}})
+    (line,) = said(examine_sources(Needs(otlp=f"{traces}/v1/traces")))
+    assert line == f"ok traces' collector: {traces}/v1/traces: takes traces"
+    (line,) = said(examine_sources(Needs(otlp=traces)))
+    assert line.startswith(f"warn traces' collector: {traces}: ")
+    (line,) = said(examine_sources(Needs(otlp="http://collector.monitor.invalid:4318/v1/traces")))
+    assert line.endswith("a name of the cluster's, which is not known here: not asked")
+
+
+def test_service_meshes_are_named() -> None:
+    """By the namespace's labels, or by those of pods; what turns them off asks for nothing."""
+    labels = {"istio-injection": "enabled"}
+    namespace: Json = {"metadata": {"name": "shop", "labels": labels}}
+    (line,) = said(examine_meshes(namespace, []))
+    assert "warn service mesh: Istio puts proxies beside services, by namespace shop (istio-injection=enabled)" in line
+    item = deployment("geo", 1, "1")
+    item.body["spec"]["template"]["metadata"] = {"annotations": {"linkerd.io/inject": "enabled"}}
+    (line,) = said(examine_meshes({}, [item]))
+    assert "Linkerd puts proxies" in line
+    assert "geo (linkerd.io/inject=enabled)" in line
+    labels |= {"istio-injection": "disabled", "kuma.io/sidecar-injection": "disabled"}
+    assert [] == said(examine_meshes(namespace, [deployment("geo", 1, "1")]))

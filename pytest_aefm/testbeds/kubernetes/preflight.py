@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,21 +17,20 @@ from pytest_aefm.testbeds.kubernetes.preflight_nodes import examine_nodes, exami
 from pytest_aefm.testbeds.kubernetes.preflight_rules import (
     examine_controllers,
     examine_limits,
+    examine_meshes,
     examine_policies,
     examine_quotas,
     examine_scalers,
 )
+from pytest_aefm.testbeds.kubernetes.preflight_sources import examine_sources
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, current, find_leftovers, held_by
 
-__all__ = ["Needs", "Remark", "examine_cluster", "examine_prometheus"]
+__all__ = ["Needs", "Remark", "examine_cluster"]
 
 Json = dict[str, Any]
 
 _OLDEST = (1, 28)
 _FORBIDDEN = (401, 403)
-_PROMETHEUS_S = 5.0
-_SKEW_S = 0.5
-_CONTAINERS = "count(container_cpu_usage_seconds_total) or vector(0)"
 _RUNS_SHOWN, _OBJECTS_SHOWN = 5, 3
 
 
@@ -45,9 +43,10 @@ def examine_cluster(connection: Connection, needs: Needs) -> list[Remark]:
     found = [_version(connection.get("/version")), *_permissions(connection, needs)]
     found += _nodes(connection, needs)
     found += _namespace(connection, needs)
+    found += examine_meshes(_own_namespace(connection, needs), needs.manifests or ())
     found += examine_scalers(_scalers(connection, needs), needs.manifests)
     found += examine_controllers(_list(connection, "/apis/apps/v1/deployments"))
-    found += [examine_prometheus(needs.prometheus)] if needs.prometheus else []
+    found += examine_sources(needs)
     found += _leftovers(connection, needs)
     return found
 
@@ -150,6 +149,16 @@ def _namespace(connection: Connection, needs: Needs) -> Iterator[Remark]:
     )
 
 
+def _own_namespace(connection: Connection, needs: Needs) -> Json:
+    """Return the namespace that is given; nothing where there is none, or it may not be read."""
+    try:
+        return connection.get(f"/api/v1/namespaces/{needs.namespace}") if needs.namespace else {}
+    except ApiError as error:
+        if error.status in (*_FORBIDDEN, 404):
+            return {}
+        raise
+
+
 def _scalers(connection: Connection, needs: Needs) -> Iterator[Json]:
     """Yield what scales pods in the namespace, in a version that is served; none where its kinds are not known."""
     if needs.namespace is None:
@@ -174,37 +183,7 @@ def _list(connection: Connection, path: str, **query: Any) -> Sequence[Json]:
         raise
 
 
-# --- beside the cluster ----------------------------------------------------------------------------------------------
-
-
-def examine_prometheus(url: str) -> Remark:
-    """Ask a Prometheus for its time, and whether it reads the kubelets."""
-    import requests
-
-    mend = "check --aefm-prometheus: curl URL/api/v1/query?query=up"
-    try:
-        with requests.Session() as session:
-            session.trust_env = False  # no proxy of the user's between us
-            began_s, began_wall_s = time.monotonic(), time.time()
-            there_s = float(_answer(session, url, "time()")[1])
-            taken_s = time.monotonic() - began_s
-            containers = float(_answer(session, url, _CONTAINERS)[0]["value"][1])
-    except (requests.RequestException, ValueError, KeyError, TypeError, IndexError) as error:
-        return Remark("bad", "Prometheus", f"{url}: {type(error).__name__}: {error}"[:300], mend)
-    offset_s = there_s - (began_wall_s + taken_s / 2)
-    text = f"{url}: its clock is {offset_s:+.3f} s from ours (± {taken_s / 2:.3f} s)"
-    if abs(offset_s) > _SKEW_S + taken_s / 2:
-        return Remark("warn", "Prometheus", text, "set both clocks by NTP: figures of a window would be another's")
-    if not containers:
-        text = f"{text}; it has no container_cpu_usage_seconds_total: usage of pods is not known"
-        return Remark("warn", "Prometheus", text, "let it scrape the kubelets' cAdvisor")
-    return Remark("ok", "Prometheus", text)
-
-
-def _answer(session: Any, url: str, query: str) -> Any:
-    answer = session.get(f"{url.rstrip('/')}/api/v1/query", params={"query": query}, timeout=_PROMETHEUS_S)
-    answer.raise_for_status()
-    return answer.json()["data"]["result"]
+# --- what dead runs left ----------------------------------------------------------------------------------------------
 
 
 def _leftovers(connection: Connection, needs: Needs) -> Iterator[Remark]:

@@ -28,7 +28,8 @@ class Needs:
 
     ``namespace`` is one that exists, None where the run makes its own; ``nodes`` those that the experiment names;
     ``roles`` nodes by role (testbed, infra, load), where they are known; ``manifests`` what will be applied, None where
-    that is not known; ``run`` whose objects are no leftovers.
+    that is not known; ``run`` whose objects are no leftovers; ``prometheus``, ``jaeger``, ``tempo`` and ``otlp`` are
+    URLs, None where nobody is asked.
     """
 
     namespace: str | None = None
@@ -36,6 +37,9 @@ class Needs:
     interference: bool = False
     load_pods: int = 0
     prometheus: str | None = None
+    jaeger: str | None = None
+    tempo: str | None = None
+    otlp: str | None = None
     lease_namespace: str = "aefm-system"
     run: str | None = None
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -9,7 +9,14 @@ from pytest_aefm.testbeds.kubernetes.amounts import amount, in_words
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest
 from pytest_aefm.testbeds.kubernetes.preflight_needs import Remark, Wanted
 
-__all__ = ["examine_controllers", "examine_limits", "examine_policies", "examine_quotas", "examine_scalers"]
+__all__ = [
+    "examine_controllers",
+    "examine_limits",
+    "examine_meshes",
+    "examine_policies",
+    "examine_quotas",
+    "examine_scalers",
+]
 
 Json = dict[str, Any]
 
@@ -68,6 +75,36 @@ def examine_policies(policies: Sequence[Json]) -> Iterator[Remark]:
         names = ", ".join(one["metadata"]["name"] for one in policies)
         text = f"{names}: load, traces or names may not get through"
         yield Remark("warn", "network policies", text, "admit them from the load's and to the traces' address, and DNS")
+
+
+_MESHES = (
+    ("Istio", ("istio-injection", "istio.io/rev", "sidecar.istio.io/inject"), ("disabled", "false")),
+    ("Linkerd", ("linkerd.io/inject",), ("disabled",)),
+    ("Kuma", ("kuma.io/sidecar-injection",), ("disabled", "false")),
+    ("Consul", ("consul.hashicorp.com/connect-inject",), ("false",)),
+)
+"""Service meshes, the labels or annotations that ask for their proxies, and the values that do not."""
+
+
+def examine_meshes(namespace: Json, manifests: Sequence[Manifest]) -> Iterator[Remark]:
+    """Name the service meshes that will put proxies beside services: ``namespace`` asks for them, or pods do."""
+    asking = {f"namespace {namespace['metadata']['name']}": namespace["metadata"]} if namespace else {}
+    asking |= {item.label: _pod_metadata(item) for item in manifests}
+    for mesh, names, off in _MESHES:
+        found = []
+        for where, metadata in asking.items():
+            said = {**(metadata.get("annotations") or {}), **(metadata.get("labels") or {})}
+            found += [f"{where} ({name}={said[name]})" for name in names if name in said and said[name] not in off]
+        if found:
+            text = f"{mesh} puts proxies beside services, by {', '.join(found)}: latencies and usage hold theirs, too"
+            yield Remark("warn", "service mesh", text, "turn it off there, or accept it: it is in the report")
+
+
+def _pod_metadata(item: Manifest) -> Json:
+    value: Any = item.body
+    for step in (*(item.template_steps or ()), "metadata"):
+        value = value.get(step) if isinstance(value, dict) else None
+    return value if item.template_steps is not None and isinstance(value, dict) else {}
 
 
 def examine_scalers(objects: Iterable[Json], manifests: Sequence[Manifest] | None) -> Iterator[Remark]:
