@@ -6,6 +6,7 @@
     ├── InterferenceError        the disturbance did not start, or does not fit
     ├── LoadError                the load driver failed
     │   └── ScriptError          a Lua script has an error
+    ├── DisruptionError          the cluster took a pod of ours away, or killed it (verdict: invalid)
     ├── CollectorError           a source of observations failed
     └── ReportError              a report or journal cannot be read or written
     VerdictError                 a finished trial did not pass; carries ``.trial``
@@ -30,6 +31,7 @@ __all__ = [
     "CollectorError",
     "ConfigurationError",
     "DeploymentError",
+    "DisruptionError",
     "Inconclusive",
     "InterferenceError",
     "InvalidMeasurement",
@@ -77,6 +79,10 @@ class LoadError(AefmError):
 
 class ScriptError(LoadError):
     """A Lua script has an error; the subject is its file and line."""
+
+
+class DisruptionError(AefmError):
+    """The cluster took a pod of load or interference away, or killed it: the apparatus failed, not the experiment."""
 
 
 class CollectorError(AefmError):

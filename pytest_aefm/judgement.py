@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_aefm.decision import Metrics, SLOResult, check
+from pytest_aefm.errors import DisruptionError
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.model import Blame, CheckResult, Dose, Finding, LoadResult, Suspect, Verdict, Window
 from pytest_aefm.slo import SLO
@@ -25,6 +26,7 @@ __all__ = [
     "load_checks",
     "slo_table",
     "verdict_of",
+    "verdict_of_error",
 ]
 
 _CPU_LIMIT = 0.85
@@ -164,6 +166,11 @@ def verdict_of(findings: Iterable[Finding]) -> Verdict:
     """Return the gravest verdict among the findings, passed where there is none."""
     found = {finding.verdict for finding in findings}
     return next((verdict for verdict in Verdict if verdict in found), Verdict.PASSED)
+
+
+def verdict_of_error(error: BaseException | None) -> Verdict:
+    """Return the verdict of a trial that an error ended: broken, but invalid where the apparatus was taken away."""
+    return Verdict.INVALID if isinstance(error, DisruptionError) else Verdict.BROKEN
 
 
 def _sentence(result: SLOResult, overloaded: bool) -> str:

@@ -135,16 +135,21 @@ def broken_trial(
     seen: Trial | None = None,
     error: BaseException | None = None,
 ) -> Trial:
-    """Return the trial of an attempt that broke, in its phase or where ``subject`` says; ``seen`` came of it before."""
+    """Return the trial of an attempt that an error ended, in its phase or where ``subject`` says.
+
+    ``seen`` came of it before.
+    """
     from dataclasses import replace
 
-    from pytest_aefm.model import Finding, Trial, Verdict
+    from pytest_aefm.judgement import verdict_of_error
+    from pytest_aefm.model import Finding, Trial
 
-    finding = Finding(Verdict.BROKEN, subject or state.phase, reason)
+    verdict = verdict_of_error(error)
+    finding = Finding(verdict, subject or state.phase, reason)
     if seen is not None:
-        return replace(seen, verdict=Verdict.BROKEN, findings=(finding, *seen.findings), error=error)
+        return replace(seen, verdict=verdict, findings=(finding, *seen.findings), error=error)
     started, attempt = state.started_wall_s, state.attempt
-    return Trial(state.case, Verdict.BROKEN, (finding,), attempt=attempt, started_wall_s=started, error=error)
+    return Trial(state.case, verdict, (finding,), attempt=attempt, started_wall_s=started, error=error)
 
 
 def record(item: pytest.Item, trial: Trial) -> Trial:
@@ -191,7 +196,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     state = item.stash.get(STATE, None)
     if state is None or call.excinfo is None or call.when == "teardown":
         return report
-    from pytest_aefm.errors import AefmError, Broken, InvalidMeasurement, VerdictError
+    from pytest_aefm.errors import AefmError, Broken, DisruptionError, InvalidMeasurement, VerdictError
 
     error = call.excinfo.value
     if isinstance(error, AefmError | VerdictError):
@@ -201,13 +206,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     failed = isinstance(error, Exception | pytest.fail.Exception) if call.when == "setup" else ours and not state.calls
     lost = state.uses_run and not state.trials and failed
     if lost:
-        record(item, broken_trial(state, str(error) or type(error).__name__))
+        record(item, broken_trial(state, str(error) or type(error).__name__, error=error))
     if not ours and not lost:
         return report
     if hasattr(report, "wasxfail"):
         del report.wasxfail
     report.outcome = "failed"
-    report.aefm_verdict = "invalid" if isinstance(error, InvalidMeasurement) else "broken"
+    report.aefm_verdict = "invalid" if isinstance(error, InvalidMeasurement | DisruptionError) else "broken"
     if ours and call.when == "setup":  # raised in our own fixtures: the message says all
         report.longrepr = f"{type(error).__name__}: {error}"
     elif not isinstance(error, VerdictError) and report.longrepr is None:

@@ -38,6 +38,7 @@ from pytest_aefm.judgement import (
     slo_table,
     start_check,
     verdict_of,
+    verdict_of_error,
 )
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.model import Case, Dose, Finding, LoadResult, LoadSpec, Trial, Verdict
@@ -116,7 +117,8 @@ def run_trial(
     ``smoked`` and ``changes`` from trial to trial, so that each script is tried once per deployment, and the trial can
     say what its data had been through. ``spent`` is what the caller has already spent on converging, in seconds by
     phase; ``confidence`` 0 judges percentiles by their point value; ``bounds`` are those of all collectors together.
-    What fails of the experiment makes the trial broken, with ``trial.error`` set; no AefmError escapes.
+    What fails of the experiment makes the trial broken, what fails of the apparatus invalid, with ``trial.error`` set;
+    no AefmError escapes.
     """
     started, events = time.time(), events or _Silent()
     phases = _Phases(case, events, spent or {})
@@ -158,8 +160,9 @@ def run_trial(
             artifacts=(*trial.artifacts, *files),
         )
     except AefmError as error:
-        finding = Finding(Verdict.BROKEN, phases.current, str(error))
-        return replace(trial, findings=(finding,), phases=phases.seconds, error=error)
+        verdict = verdict_of_error(error)
+        finding = Finding(verdict, phases.current, str(error))
+        return replace(trial, verdict=verdict, findings=(finding,), phases=phases.seconds, error=error)
 
 
 def raise_for_verdict(trial: Trial, check: bool = True) -> None:

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from pytest_aefm.testbeds.kubernetes.amounts import amount
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
+from pytest_aefm.testbeds.kubernetes.restricted import container_security, pod_security
+from tests.cluster.conftest import BASE_IMAGE
 from tests.cluster.project import Project, wait_for
 from tests.noise import NOISE
 
@@ -88,6 +91,42 @@ def run(inside: Project, connection: Connection) -> Iterator[Loaded]:
         made.process.wait(30)
         assert made.process.stdout is not None
         made.process.stdout.close()
+
+
+def test_load_that_is_preempted_is_invalid(
+    inside: Project, run: Loaded, connection: Connection, run_id: str, namespace: str
+) -> None:
+    """A pod of somebody else's, more important and too large for what is left, takes its place: no verdict of ours."""
+    name, classes = f"important-{run_id}", "/apis/scheduling.k8s.io/v1/priorityclasses"
+    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1000}
+    made = connection.create(classes, {**kind, "metadata": {"name": name}})
+    try:
+        connection.create(f"/api/v1/namespaces/{namespace}/pods", _greedy(connection, inside.nodes[1]["name"], name))
+        printed, _ = run.process.communicate(timeout=120)
+        (trial,) = inside.report()["trials"]
+        assert ("invalid", "error") == (trial["verdict"], trial["outcome"]), printed
+        assert "is taken away: PreemptionByScheduler" in trial["reason"]
+        assert [] == run.left()
+    finally:
+        connection.delete(f"{classes}/{name}", made["metadata"]["uid"])
+
+
+def _greedy(connection: Connection, node: str, priority: str) -> dict[str, object]:
+    """Return a pod that leaves less of a node's cores than a pod of load requests."""
+    cores = amount(connection.get(f"/api/v1/nodes/{node}")["status"]["allocatable"]["cpu"])
+    security = container_security()
+    container = {"name": "main", "image": BASE_IMAGE, "command": ["sleep", "60"], "securityContext": security}
+    container["resources"] = {"requests": {"cpu": f"{cores - 0.1:.3f}"}}
+    affinity = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    term = {"nodeSelectorTerms": [{"matchExpressions": [affinity]}]}
+    spec = {
+        "priorityClassName": priority,
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}},
+        "securityContext": pod_security(),
+        "terminationGracePeriodSeconds": 1,
+        "containers": [container],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "greedy"}, "spec": spec}
 
 
 bar = pytest.mark.skipif(not os.environ.get("AEFM_BARS"), reason="takes minutes: AEFM_BARS is not set")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_aefm.collectors import Collector, Observations
-from pytest_aefm.errors import CollectorError, DeploymentError, InterferenceError
+from pytest_aefm.errors import CollectorError, DeploymentError, DisruptionError, InterferenceError
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.model import AppSpec, Case, CheckResult, Dose, InterferenceSpec, LoadSpec, Window
 from pytest_aefm.supervisor import Supervisor
@@ -97,6 +97,8 @@ class SmallTestbed:
         self._note(f"interference {[(spec.kind, spec.count) for spec in specs]}")
         if "disturb" in self._faults and specs:
             raise InterferenceError("cpu", "stress-ng did not start")
+        if "lost-stressor" in self._faults and specs:
+            raise DisruptionError("interference pod p", "is taken away: PreemptionByScheduler")
 
     def settle(self) -> None:
         """Be quiet at once or, if asked to, raise something unforeseen, or deploy anew the first time."""
@@ -115,6 +117,8 @@ class SmallTestbed:
         """Read the clock."""
         if "exit-in-window" in self._faults:
             os._exit(3)
+        if "lost-load" in self._faults:
+            raise DisruptionError("load from the cluster", "pod p is taken away: EvictionByEvictionAPI")
         return time.monotonic()
 
     def observe(self, before: Any, after: Any, window: Window) -> Observations:

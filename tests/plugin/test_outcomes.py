@@ -153,6 +153,24 @@ def test_unproven_dose_is_invalid(folder: ExperimentFolder) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("lost-stressor", "interference pod p: is taken away: PreemptionByScheduler"),
+        ("lost-load", "load from the cluster: pod p is taken away: EvictionByEvictionAPI"),
+    ],
+)
+def test_a_pod_of_ours_that_is_taken_away_is_invalid(folder: ExperimentFolder, fault: str, reason: str) -> None:
+    """In a fixture or in the call: an error of the apparatus, not of the experiment."""
+    folder.use(fault)
+    folder.test("cpu=1")
+    result = folder.run("-v")
+    result.assert_outcomes(errors=1)
+    trial = folder.trial()
+    assert ("invalid", "error", reason) == (trial["verdict"], trial["outcome"], trial["reason"])
+    assert "Traceback" not in result.stdout.str()
+
+
 def test_a_bug_is_broken(folder: ExperimentFolder) -> None:
     """Whatever else escapes is broken, not a crash of the run."""
     folder.use("bug")

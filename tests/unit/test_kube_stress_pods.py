@@ -171,8 +171,9 @@ def test_what_admission_changed_is_told() -> None:
     spec = job.manifest("ns", "r", IMAGE)["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     same = {"cpu": "1000m", "memory": "256Mi"}
-    assert changed(job, {"containers": [{**container, "resources": {"requests": same, "limits": same}}]}) == ""
+    assert changed(spec, {"containers": [{**container, "resources": {"requests": same, "limits": same}}]}) == ""
     less = {"requests": same, "limits": {**same, "cpu": "500m"}}
-    assert changed(job, {"containers": [{**container, "resources": less}]}) == "admission made 500m of its limits.cpu 1"
+    told = "admission changed stressor: limits.cpu 1 became 500m"
+    assert changed(spec, {"containers": [{**container, "resources": less}]}) == told
     proxy = {"name": "proxy", "image": "x"}
-    assert changed(job, {"containers": [container, proxy]}) == "admission added the container proxy"
+    assert changed(spec, {"containers": [container, proxy]}) == "admission added the container proxy"

@@ -19,7 +19,6 @@ from pytest_aefm.testbeds.kubernetes.cluster import facts, named, not_ready, on_
 from pytest_aefm.testbeds.kubernetes.manifests import INFRA, UNDER_TEST, Manifest
 from pytest_aefm.testbeds.kubernetes.observing import (
     PodMark,
-    admission,
     disturbing,
     pod_states,
     seen_events,
@@ -27,6 +26,7 @@ from pytest_aefm.testbeds.kubernetes.observing import (
     toll,
 )
 from pytest_aefm.testbeds.kubernetes.refusing import refuse_case
+from pytest_aefm.testbeds.kubernetes.service_admission import admission
 
 WINDOW = Window(1000.0, 50.0, 10.0)
 SIZE = {"requests": {"cpu": "500m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}}
@@ -141,6 +141,16 @@ def test_what_admission_changed_is_named() -> None:
     (check,) = admission([deployment({"requests": {"cpu": "250m"}})], mark(pod()))
     assert check.warning
     assert "geo: requests cpu 250m became cpu 500m, memory 64Mi" in check.message
+
+
+def test_a_proxy_beside_a_service_is_named() -> None:
+    """As a container, or as an init container that stays; the service's own are no news."""
+    item = pod()
+    item["spec"]["initContainers"] = [{"name": "linkerd-proxy", "restartPolicy": "Always"}, {"name": "linkerd-init"}]
+    item["spec"]["containers"].append({"name": "istio-proxy"})
+    (check,) = admission([deployment(SIZE)], mark(item))
+    assert (False, True) == (check.ok, check.warning)
+    assert "the cluster runs istio-proxy beside geo, linkerd-proxy beside geo" in check.message
 
 
 def event(at: str, name: str = "geo-7d9-abc", reason: str = "BackOff", kind: str = "Warning") -> dict[str, Any]:

@@ -17,7 +17,12 @@ from pytest_aefm.load.parts import Part
 from pytest_aefm.testbeds.kubernetes.deadman import GRACE_S
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import LOAD, ROLE_LABEL, UNDER_TEST
-from pytest_aefm.testbeds.kubernetes.restricted import container_security, pod_security
+from pytest_aefm.testbeds.kubernetes.restricted import (
+    UNMESHED_ANNOTATIONS,
+    UNMESHED_LABELS,
+    container_security,
+    pod_security,
+)
 
 __all__ = ["LOAD_LABEL", "POD_SCRIPT", "LoadPods"]
 
@@ -39,7 +44,10 @@ _LEAD_S = 1.0
 
 @dataclass(frozen=True)
 class LoadPods:
-    """One load run's objects. ``parts`` are what its pods do, ``deadline_s`` how long they wait for one another."""
+    """One load run's objects. ``parts`` are what its pods do, ``deadline_s`` how long they wait for one another.
+
+    ``priority_class`` is that of the pods, None for the cluster's default.
+    """
 
     name: str
     namespace: str
@@ -49,6 +57,17 @@ class LoadPods:
     parts: Sequence[Part]
     url: str
     deadline_s: float
+    priority_class: str | None = None
+
+    @property
+    def template(self) -> Json:
+        """The pods as they are asked for: metadata and spec."""
+        # Proxies of a service mesh beside the generator would be measured with it.
+        annotations = {**UNMESHED_ANNOTATIONS, "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+        return {
+            "metadata": {"labels": {**self._labels, **UNMESHED_LABELS}, "annotations": annotations},
+            "spec": self._pod(),
+        }
 
     @property
     def _labels(self) -> dict[str, str]:
@@ -95,14 +114,7 @@ class LoadPods:
                 "backoffLimit": 0,
                 "activeDeadlineSeconds": round(GRACE_S),  # put off as long as the run lives
                 "ttlSecondsAfterFinished": _FORGOTTEN_S,
-                "template": {
-                    # Proxies of a service mesh beside the generator would be measured with it.
-                    "metadata": {
-                        "labels": {**self._labels, "sidecar.istio.io/inject": "false"},
-                        "annotations": {"linkerd.io/inject": "disabled"},
-                    },
-                    "spec": self._pod(),
-                },
+                "template": self.template,
             },
         }
 
@@ -111,7 +123,9 @@ class LoadPods:
         return {"apiVersion": api_version, "kind": kind, "metadata": metadata}
 
     def _pod(self) -> Json:
+        priority = {"priorityClassName": self.priority_class} if self.priority_class else {}
         return {
+            **priority,
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,

@@ -6,20 +6,22 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_aefm.errors import LoadError
+from pytest_aefm.errors import AefmError, DisruptionError, LoadError
 from pytest_aefm.load.aefm_wrk import failure, read_result
 from pytest_aefm.load.lines import Told, read_log
 from pytest_aefm.model import LoadResult, Window
+from pytest_aefm.testbeds.kubernetes.admitted import admission_check, altered, resized, strangers
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.deadman import JOBS
 from pytest_aefm.testbeds.kubernetes.health import Failure, failures
 from pytest_aefm.testbeds.kubernetes.load_clock import Clock, Look, compare
 from pytest_aefm.testbeds.kubernetes.load_merge import PodResult, merge
 from pytest_aefm.testbeds.kubernetes.load_pods import LOAD_LABEL, POD_SCRIPT, LoadPods
+from pytest_aefm.testbeds.kubernetes.losses import Loss, ending
 from pytest_aefm.testbeds.kubernetes.removing import Leftover
 from pytest_aefm.testbeds.kubernetes.watching import Following
 
@@ -37,6 +39,8 @@ _QUIET_S = 0.2
 """So shortly before the start nothing is asked any more: the generators are to have the cores."""
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
+_KILLED = 137
+"""What the agent says of a generator that SIGKILL ended: it sends none to one that is to measure."""
 
 
 class Keeper(Protocol):
@@ -69,6 +73,8 @@ class ClusterRun:
     _start: Json = field(init=False, default_factory=dict)
     _looks: list[Look] = field(init=False, default_factory=list)
     _ticks: set[int] = field(init=False, default_factory=set)
+    _altered: set[str] = field(init=False, default_factory=set)
+    _first_loss: Loss | None = field(init=False, default=None)
     _stopped: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +89,7 @@ class ClusterRun:
 
         Raises:
             LoadError: they do not.
+            DisruptionError: the cluster took one away.
         """
         self._following.__enter__()
         self._start, clock = self._agreed(ready_s)
@@ -110,7 +117,8 @@ class ClusterRun:
         ordered = [results[index] for index in sorted(results)]
         # The whole log has every tick, and so bounds the first pod's clock better than its end did.
         clock = compare(self._looks, self._ticks)
-        return merge(ordered, self._window_by(clock), self._start["start_ns"], clock, self.asked)
+        result = merge(ordered, self._window_by(clock), self._start["start_ns"], clock, self.asked)
+        return replace(result, checks=(*result.checks, *admission_check("load", sorted(self._altered))))
 
     def stop(self) -> None:
         """End it at once and have its objects removed, without waiting; what stays, :meth:`ClusterLoad.stop` finds."""
@@ -153,11 +161,21 @@ class ClusterRun:
             time.sleep(_LOOK_S if self._looks else 2 * _LOOK_S)
 
     def _meet_pods(self) -> None:
-        """Learn the pods' names; one that comes in place of another is a stranger."""
+        """Learn the pods' names, and what admission made of them; one that comes in place of another is a stranger.
+
+        Raises:
+            LoadError: something runs beside the generator that nobody asked for.
+        """
+        asked = self.pods.template["spec"]
         for pod in self._following.items(self._pods_path):
-            index = int(pod["metadata"]["labels"][_INDEX])
-            self._uids.setdefault(index, pod["metadata"]["uid"])
-            self._names.setdefault(index, pod["metadata"]["name"])
+            index, name = int(pod["metadata"]["labels"][_INDEX]), pod["metadata"]["name"]
+            if index in self._uids:
+                continue
+            self._uids[index], self._names[index] = pod["metadata"]["uid"], name
+            if others := strangers(asked, pod["spec"]):
+                what = f"admission added the container {', '.join(others)}"
+                raise LoadError(f"{SUBJECT}: pod {name}", what, None, "a webhook of the cluster changes pods")
+            self._altered.update(resized(asked, pod["spec"]) + altered(asked, pod["spec"]))
 
     def _look(self) -> tuple[Told, Clock | None]:
         """Read the first pod's log, and its clock if it has told it."""
@@ -187,7 +205,8 @@ class ClusterRun:
         """Return what a pod measured, None while it is not there yet.
 
         Raises:
-            LoadError: the pod failed, is gone, or its result is damaged.
+            LoadError: the pod failed, or its result is damaged.
+            DisruptionError: the cluster took a pod away.
         """
         told = self._log(index)
         self._refuse_failed(index, told)
@@ -217,28 +236,34 @@ class ClusterRun:
             hint = "its log was cut: let the script print less, or raise containerLogMaxSize"
             raise LoadError(f"{SUBJECT}: pod {self._names[index]}", told.damage, "a whole result", hint)
         if told.result is None and (lost := self._lost()) is not None:
-            other, what = lost
-            last = self._log(other)
+            last = self._log(lost.index)
             if last.failed is not None:
-                raise self._failed(other, last.failed)
+                raise self._failed(lost.index, last.failed)
             said = "".join(f"\nlog: {line}" for line in last.others[-5:])
-            raise LoadError(SUBJECT, what + said)
+            raise (DisruptionError if lost.taken else LoadError)(SUBJECT, lost.what + said)
 
-    def _failed(self, index: int, said: Json | Any) -> LoadError:
+    def _failed(self, index: int, said: Json | Any) -> AefmError:
         status, output = int(said["status"]), str(said["output"]).replace(POD_SCRIPT, str(self.script))
+        if status == _KILLED:
+            what = "its generator was killed (SIGKILL): out of memory, as a rule"
+            return DisruptionError(f"{SUBJECT}: pod {self._names[index]}", what)
         if status in (5, 6):  # not the generator, but what runs it
             expected = "pods that reach each other at TCP port 7411" if status == 5 else "an image of this version"
             return LoadError(f"{SUBJECT}: pod {self._names[index]}", output, expected)
         return failure(self.script, status, output)
 
-    def _lost(self) -> tuple[int, str] | None:
-        """Return a pod that ended badly, was taken away, or is going: a load without it is not the one asked for."""
-        for index in self._uids:
+    def _lost(self) -> Loss | None:
+        """Return the first pod that ended badly or was taken away: a load without it is not the one asked for.
+
+        What was seen first stays: a pod that is preempted is soon gone without a word.
+        """
+        for index in self._uids if self._first_loss is None else ():
             pod = self._pod(index)
-            what = "was deleted" if pod is None else _ending(pod)
-            if what is not None:
-                return index, f"pod {self._names[index]} {what}"
-        return None
+            found = ("was deleted", True) if pod is None else ending(pod)
+            if found is not None:
+                self._first_loss = Loss(index, f"pod {self._names[index]} {found[0]}", found[1])
+                break
+        return self._first_loss
 
     def _pod(self, index: int) -> Json | None:
         uid = self._uids.get(index)
@@ -255,20 +280,3 @@ class ClusterRun:
             raise LoadError(f"{SUBJECT}: pod {self._names[index]}", f"its log cannot be read: {error}") from error
         except ValueError as error:
             raise LoadError(f"{SUBJECT}: pod {self._names[index]}", f"its log cannot be understood: {error}") from None
-
-
-def _ending(pod: Json) -> str | None:
-    """Say how a pod ended badly, or that it is taken away; None for one that runs or has done its work."""
-    status = pod.get("status") or {}
-    states = [one.get("state") or {} for one in status.get("containerStatuses") or ()]
-    ended = [state["terminated"] for state in states if state.get("terminated")]
-    if status.get("phase") == "Failed":
-        why = ", ".join(f"{one.get('reason')}, exit status {one.get('exitCode')}" for one in ended)
-        said = f": {status['message']}" if status.get("message") else ""
-        return f"failed: {status.get('reason') or why or 'no reason given'}{said}"
-    if status.get("phase") == "Succeeded" or ended:
-        return None
-    for one in status.get("conditions") or ():
-        if one.get("type") == "DisruptionTarget" and one.get("status") == "True":
-            return f"is taken away: {one.get('reason')}: {one.get('message', '')}"
-    return "was deleted by somebody else" if "deletionTimestamp" in pod["metadata"] else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.load_pods import LoadPods
 from pytest_aefm.testbeds.kubernetes.load_run import MEET_S, SUBJECT, ClusterRun, Keeper
 from pytest_aefm.testbeds.kubernetes.manifests import LOAD, ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.priority import make_priority, wait_known
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, remove
 
 __all__ = ["ClusterLoad", "InsideDriver", "inside_url"]
@@ -92,12 +94,15 @@ class ClusterLoad:
         self._connection, self._dead_man = connection, dead_man
         self._namespace, self._run, self._nodes = namespace, run, tuple(nodes)
         self._pods, self._image, self._ready_s = pods, image, ready_s
+        self._priority: Leftover | None = None
+        self._ready = False
 
     def start(self, driver_name: str, load: LoadSpec, script: Path, url: str, artifacts: Path) -> ClusterRun:
         """Start a load against ``url``, as pods reach it; returns once all pods have agreed on their start.
 
         Raises:
             LoadError: the pods do not come up, with pod, reason and the tail of the log.
+            DisruptionError: the cluster took one of them away.
             ConfigurationError: the script is too large to be sent to a cluster.
         """
         if driver_name != "aefm-wrk":
@@ -107,6 +112,7 @@ class ClusterLoad:
         name = f"aefm-load-{self._run}-{next(_numbers)}".lower()
         pods = LoadPods(name, self._namespace, self._run, self._image, self._nodes, parts, url, MEET_S)
         try:
+            pods = self._ranked(pods)
             made = self._create(pods, text)
         except ApiError as error:
             raise LoadError(SUBJECT, f"the cluster refused it: {error}") from error
@@ -123,6 +129,8 @@ class ClusterLoad:
         selector = f"{RUN_LABEL}={self._run},{ROLE_LABEL}={LOAD}"
         left: list[Leftover] = []
         try:
+            left += [self._priority] if self._priority is not None else []
+            self._priority, self._ready = None, False
             for resource in (JOBS, _SERVICES, _MAPS):
                 listed = self._connection.get(resource.path(self._namespace), labelSelector=selector)
                 left += (self._leftover(resource, item) for item in listed["items"])
@@ -131,6 +139,16 @@ class ClusterLoad:
             return remove(self._connection, left, deadline_s=30.0)
         except AefmError as error:
             return [f"{SUBJECT}: {error}"]
+
+    def _ranked(self, pods: LoadPods) -> LoadPods:
+        """Return pods of the lowest priority, where that is allowed; its class is made once."""
+        if not self._ready:
+            self._priority = make_priority(self._connection, self._run, LOAD)
+            if self._priority is not None:
+                ranked = replace(pods, priority_class=self._priority.name)
+                wait_known(self._connection, self._namespace, ranked.template)
+            self._ready = True
+        return pods if self._priority is None else replace(pods, priority_class=self._priority.name)
 
     def _create(self, pods: LoadPods, script: bytes) -> list[Leftover]:
         """Create a load's objects; return them, the Job first."""

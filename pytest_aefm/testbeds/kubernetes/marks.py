@@ -10,11 +10,13 @@ from typing import Any
 from pytest_aefm.collectors import Observations
 from pytest_aefm.model import CheckResult, Dose, Window
 from pytest_aefm.testbeds import Node
+from pytest_aefm.testbeds.kubernetes.admitted import admission_check
 from pytest_aefm.testbeds.kubernetes.cluster import on_this_machine, unready
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest
-from pytest_aefm.testbeds.kubernetes.observing import PodMark, admission, disturbing, pod_states, seen_events, toll
+from pytest_aefm.testbeds.kubernetes.observing import PodMark, disturbing, pod_states, seen_events, toll
+from pytest_aefm.testbeds.kubernetes.service_admission import admission
 from pytest_aefm.testbeds.kubernetes.stressing import PodReading, PodStressors
 from pytest_aefm.testbeds.local_counters import CpuTicks, read_ticks
 from pytest_aefm.testbeds.local_marks import steal_check
@@ -40,7 +42,7 @@ class Scene:
     """Where a window took place.
 
     ``cpus`` are those of this machine that drove the load, none if the cluster did; ``forwarded`` where every request
-    went through a port-forward.
+    went through a port-forward, which is warned of where it is ``admitted``, and else makes the trial invalid.
     """
 
     connection: Connection
@@ -51,6 +53,7 @@ class Scene:
     cpus: frozenset[int]
     forwarded: bool
     facts: Mapping[str, Any]
+    admitted: bool = False
 
 
 def read_pods(connection: Connection, namespace: str, run: str) -> PodMark:
@@ -106,14 +109,16 @@ def observations(
     details = {"services": services, "marks": marks, "events": told, **({"unread": unread} if unread else {})}
     return Observations(
         metrics=metrics,
-        checks=tuple(_checks(scene, before, after, window, lost)),
+        checks=tuple(_checks(scene, before, after, window, stressors, lost)),
         doses=tuple(doses),
         effect=effect,
         details={**details, **scene.facts},
     )
 
 
-def _checks(scene: Scene, before: Mark, after: Mark, window: Window, lost: str | None) -> Iterator[CheckResult]:
+def _checks(
+    scene: Scene, before: Mark, after: Mark, window: Window, stressors: PodStressors | None, lost: str | None
+) -> Iterator[CheckResult]:
     if scene.cpus:
         yield steal_check(before.steal, after.steal)
         here = on_this_machine(scene.nodes)
@@ -126,7 +131,7 @@ def _checks(scene: Scene, before: Mark, after: Mark, window: Window, lost: str |
     yield CheckResult("pods read in time", late_s <= limit_s, late_s, limit_s, "s", message)
     if scene.forwarded:
         message = "the load went through a port-forward, and so through the API server and a kubelet"
-        yield CheckResult("entry path", False, message=message)
+        yield CheckResult("entry path", False, message=message, warning=scene.admitted)
     used = {node.name for node in scene.nodes if node.roles} | {
         pod.node for pod in after.pods.pods.values() if pod.node
     }
@@ -138,6 +143,7 @@ def _checks(scene: Scene, before: Mark, after: Mark, window: Window, lost: str |
     if lost is not None:
         yield CheckResult("cluster of its own", False, message=f"the lease of {scene.connection.name} is lost: {lost}")
     yield from admission(scene.manifests, after.pods)
+    yield from admission_check("interference", stressors.altered if stressors is not None else ())
 
 
 def _events(scene: Scene, services: Iterable[str], window: Window) -> tuple[list[str], list[str]]:

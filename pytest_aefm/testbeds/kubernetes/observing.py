@@ -1,21 +1,20 @@
-"""What pods, nodes and events say of a window: restarts, kills, evictions, placement, what was admitted. Pure."""
+"""What pods, nodes and events say of a window: restarts, kills, evictions, placement. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pytest_aefm.model import CheckResult, Window
+from pytest_aefm.model import Window
 from pytest_aefm.testbeds.kubernetes.health import has_ended
-from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL, UNDER_TEST, Manifest
+from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL, UNDER_TEST
 
 __all__ = [
     "ContainerState",
     "PodMark",
     "PodState",
-    "admission",
     "disturbing",
     "pod_states",
     "seen_events",
@@ -125,8 +124,10 @@ def _owner(pod: Json) -> Json:
 
 def _state(item: Json) -> PodState:
     metadata, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
-    resources = {one["name"]: one.get("resources") or {} for one in spec.get("containers") or ()}
-    seen = {one["name"]: one for one in status.get("containerStatuses") or ()}
+    sidecars = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]
+    resources = {one["name"]: one.get("resources") or {} for one in (*(spec.get("containers") or ()), *sidecars)}
+    told = (*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ()))
+    seen = {one["name"]: one for one in told}
     containers = {
         name: ContainerState(
             restarts=int((one := seen.get(name, {})).get("restartCount", 0)),
@@ -139,14 +140,14 @@ def _state(item: Json) -> PodState:
         for name, wanted in resources.items()
     }
     failed = status.get("phase") == "Failed"
-    told = [str(status[key]) for key in ("reason", "message") if status.get(key)]
+    why = [str(status[key]) for key in ("reason", "message") if status.get(key)]
     return PodState(
         name=metadata["name"],
         workload=workload_of(item),
         role=(metadata.get("labels") or {}).get(ROLE_LABEL, UNDER_TEST),
         node=str(spec.get("nodeName", "")),
         address=str(status.get("hostIP", "")),
-        failure=(": ".join(told) or "Failed") if failed else "",
+        failure=(": ".join(why) or "Failed") if failed else "",
         containers=containers,
     )
 
@@ -224,52 +225,6 @@ def service_facts(mark: PodMark) -> dict[str, Json]:
         if not pod.failure:
             found.setdefault(pod.workload, {"role": pod.role, "pods": []})["pods"].append(_pod_facts(pod))
     return dict(sorted(found.items()))
-
-
-def admission(manifests: Iterable[Manifest], mark: PodMark) -> Iterator[CheckResult]:
-    """Name the requests and limits that the cluster changed when it admitted pods."""
-    wanted = {(item.name, name): resources for item in manifests for name, resources in _asked(item)}
-    changed = set()
-    for pod in mark.pods.values():
-        for name, one in pod.containers.items():
-            asked = wanted.get((pod.workload, name))
-            if asked is None:
-                continue
-            for kind, admitted in (("requests", one.requests), ("limits", one.limits)):
-                if _canonical(asked.get(kind) or {}) != _canonical(admitted) and not _defaulted(asked, kind, admitted):
-                    changed.add(f"{pod.workload}: {kind} {_spelled(asked.get(kind) or {})} became {_spelled(admitted)}")
-    if changed:
-        yield CheckResult("admission", False, message=f"the cluster changed {'; '.join(sorted(changed))}", warning=True)
-
-
-def _asked(item: Manifest) -> Iterator[tuple[str, Json]]:
-    value: Any = item.body
-    for step in (*(item.template_steps or ("spec",)), "spec"):
-        value = value.get(step) if isinstance(value, dict) else None
-    for one in (value or {}).get("containers") or () if item.template_steps is not None else ():
-        yield one["name"], one.get("resources") or {}
-
-
-def _canonical(resources: Mapping[str, Any]) -> dict[str, str]:
-    """Return resources as the API server spells them: 0.5 is 500m."""
-    return {name: _quantity(str(value)) for name, value in resources.items()}
-
-
-def _quantity(text: str) -> str:
-    try:
-        value = float(text)
-    except ValueError:
-        return text
-    return str(int(value)) if value.is_integer() else f"{round(value * 1000)}m"
-
-
-def _defaulted(asked: Json, kind: str, admitted: Mapping[str, str]) -> bool:
-    """Whether requests are the limits, as Kubernetes has it where none are given."""
-    return kind == "requests" and not asked.get("requests") and _canonical(asked.get("limits") or {}) == dict(admitted)
-
-
-def _spelled(resources: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(resources.items())) or "none"
 
 
 def seen_events(events: Iterable[Json], window: Window, ours: Sequence[str], offset_s: float = 0.0) -> list[str]:

@@ -18,7 +18,12 @@ from pytest_aefm.model import InterferenceSpec
 from pytest_aefm.testbeds.kubernetes.deadman import GRACE_S
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL, quantity
 from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
-from pytest_aefm.testbeds.kubernetes.restricted import container_security, pod_security
+from pytest_aefm.testbeds.kubernetes.restricted import (
+    UNMESHED_ANNOTATIONS,
+    UNMESHED_LABELS,
+    container_security,
+    pod_security,
+)
 from pytest_aefm.testbeds.kubernetes.stress_sampler import SCRIPT
 
 __all__ = [
@@ -97,11 +102,9 @@ class StressJob:
             "ttlSecondsAfterFinished": _ENDED_S,
             "template": {
                 "metadata": {
-                    "labels": {**labels, "sidecar.istio.io/inject": "false"},
+                    "labels": {**labels, **UNMESHED_LABELS},
                     "annotations": {
-                        "sidecar.istio.io/inject": "false",
-                        "linkerd.io/inject": "disabled",
-                        "consul.hashicorp.com/connect-inject": "false",
+                        **UNMESHED_ANNOTATIONS,
                         "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
                     },
                 },

@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_aefm.interference import MINIMUM_SHARE, Stressor, StressorReading, prove
 from pytest_aefm.model import Dose, InterferenceSpec, Window
+from pytest_aefm.testbeds.kubernetes.losses import disruption
 from pytest_aefm.testbeds.kubernetes.stress_sampler import Sample
 
 __all__ = ["NodeClock", "PodFate", "Stressing", "fate", "judge"]
@@ -58,13 +59,13 @@ def fate(pod: Json) -> PodFate:
     metadata, status = pod["metadata"], pod.get("status") or {}
     job = next((one["name"] for one in metadata.get("ownerReferences") or () if one.get("kind") == "Job"), "")
     node = (pod.get("spec") or {}).get("nodeName", "")
-    return PodFate(metadata["name"], metadata["uid"], node, job, status.get("podIP", ""), _trouble(metadata, status))
+    return PodFate(metadata["name"], metadata["uid"], node, job, status.get("podIP", ""), _trouble(pod))
 
 
-def _trouble(metadata: Json, status: Json) -> str:
-    for one in status.get("conditions") or ():
-        if one.get("type") == "DisruptionTarget" and one.get("status") == "True":
-            return f"{one.get('reason', 'disrupted')}: {one.get('message', '')}".strip(": ")
+def _trouble(pod: Json) -> str:
+    if why := disruption(pod):
+        return why
+    metadata, status = pod["metadata"], pod.get("status") or {}
     for container in status.get("containerStatuses") or ():
         ended = (container.get("state") or {}).get("terminated") or (container.get("lastState") or {}).get("terminated")
         if ended:

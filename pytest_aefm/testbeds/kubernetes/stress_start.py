@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_aefm.errors import InterferenceError
+from pytest_aefm.errors import DisruptionError, InterferenceError
 from pytest_aefm.interference import Stressor, lacking, prove
-from pytest_aefm.testbeds.kubernetes.amounts import amount
+from pytest_aefm.testbeds.kubernetes.admitted import altered, resized, strangers
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.deadman import JOBS
 from pytest_aefm.testbeds.kubernetes.health import Failure, failures, has_ended
+from pytest_aefm.testbeds.kubernetes.losses import disruption
 from pytest_aefm.testbeds.kubernetes.stress_pods import StressJob, selector
 from pytest_aefm.testbeds.kubernetes.stress_proof import fate
 from pytest_aefm.testbeds.kubernetes.stress_sampler import Sample, read_log
@@ -31,14 +32,19 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Started:
-    """A Job that was made; ``confirmed`` are the uids of its pods that were seen at work."""
+    """A Job that was made, whose pods are ``asked`` for.
+
+    ``confirmed`` are the uids of its pods that were seen at work, ``altered`` what admission made of them otherwise.
+    """
 
     name: str
     job: StressJob
     path: str
     uid: str
     since_mono_s: float
+    asked: Json = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
+    altered: set[str] = field(default_factory=set)
 
 
 def await_work(
@@ -48,6 +54,7 @@ def await_work(
 
     Raises:
         InterferenceError: one will not be, or not until ``deadline`` (monotonic): with pod, reason and its last words.
+        DisruptionError: the cluster took one away.
     """
     root = f"/api/v1/namespaces/{namespace}"
     pods_path, events_path, jobs_path = f"{root}/pods", f"{root}/events", JOBS.path(namespace)
@@ -59,7 +66,7 @@ def await_work(
         while True:
             pods = [pod for pod in following.items(pods_path) if fate(pod).job in running]
             for pod in pods:
-                _refuse(connection, namespace, running[fate(pod).job].job, pod)
+                _refuse(connection, namespace, running[fate(pod).job], pod)
             lacks = list(_missing(running, pods)) if following.complete else ["the cluster is not read yet"]
             fresh = [pod for pod in pods if _is_fresh(running, pod)]
             told = pool.map(lambda pod: _lacking(connection, namespace, running[fate(pod).job], pod), fresh)
@@ -111,6 +118,7 @@ def _lacking(connection: Connection, namespace: str, started: Started, pod: Json
     what = idle(started.job.stressor, samples)
     if not what:
         started.confirmed.add(pod["metadata"]["uid"])
+        started.altered.update(altered(started.asked, pod["spec"]))
     return what
 
 
@@ -131,14 +139,17 @@ def idle(stressor: Stressor, samples: list[Sample]) -> str:
     return "" if dose.ok else dose.message
 
 
-def _refuse(connection: Connection, namespace: str, job: StressJob, pod: Json) -> None:
+def _refuse(connection: Connection, namespace: str, started: Started, pod: Json) -> None:
     """Give up on a pod that has ended, or that is not what was asked for.
 
     Raises:
         InterferenceError: says which, and why; with its last words if it had any.
+        DisruptionError: it was preempted or evicted.
     """
     name = pod["metadata"]["name"]
-    subject = f"interference pod {name} on {job.node}"
+    subject = f"interference pod {name} on {started.job.node}"
+    if why := disruption(pod):
+        raise DisruptionError(subject, f"is taken away: {why}")
     if "deletionTimestamp" in pod["metadata"]:
         return  # it was taken away
     if has_ended(pod):
@@ -148,21 +159,15 @@ def _refuse(connection: Connection, namespace: str, job: StressJob, pod: Json) -
             words = []
         said = [line for line in words if line.strip() and not read_log(line)][-5:]
         raise InterferenceError(subject, f"ended: {fate(pod).trouble}" + "".join(f"\nlog: {line}" for line in said))
-    if what := changed(job, pod["spec"]):
+    if what := changed(started.asked, pod["spec"]):
         raise InterferenceError(subject, what, None, "a LimitRange or a webhook of the cluster changes pods")
 
 
-def changed(job: StressJob, spec: Json) -> str:
-    """Say what admission made of a pod that was asked for."""
-    ours, *others = spec["containers"]
-    if others:
-        return f"admission added the container {', '.join(one['name'] for one in others)}"
-    for kind in ("requests", "limits"):
-        given = (ours.get("resources") or {}).get(kind) or {}
-        for name, asked in job.size.items():
-            if name not in given or amount(given[name]) != amount(asked):
-                return f"admission made {given.get(name, 'none')} of its {kind}.{name} {asked}"
-    return ""
+def changed(asked: Json, admitted: Json) -> str:
+    """Say what admission made of a pod, so that its dose is none: a container beside it, another size."""
+    if others := strangers(asked, admitted):
+        return f"admission added the container {', '.join(others)}"
+    return "".join(f"admission changed {what}" for what in resized(asked, admitted)[:1])
 
 
 def _log(connection: Connection, namespace: str, pod: Json, lines: int) -> str:

@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_aefm.errors import AefmError, ConfigurationError, InterferenceError
+from pytest_aefm.errors import AefmError, ConfigurationError, DisruptionError, InterferenceError
 from pytest_aefm.interference import Stressor, asked_for, check, filling_s
 from pytest_aefm.model import Dose, InterferenceSpec, Window
 from pytest_aefm.testbeds.kubernetes.applying import MANAGER
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.deadman import JOBS, DeadMan
 from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.priority import make_priority, wait_known
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, remove
 from pytest_aefm.testbeds.kubernetes.stress_check import refuse_nodes
 from pytest_aefm.testbeds.kubernetes.stress_pods import (
@@ -29,7 +30,6 @@ from pytest_aefm.testbeds.kubernetes.stress_pods import (
     plan_jobs,
     selector,
 )
-from pytest_aefm.testbeds.kubernetes.stress_priority import make_priority, wait_known
 from pytest_aefm.testbeds.kubernetes.stress_proof import NodeClock, PodFate, Stressing, fate, judge
 from pytest_aefm.testbeds.kubernetes.stress_sampler import EVERY_S, QUICK_LINES, read_log
 from pytest_aefm.testbeds.kubernetes.stress_start import Started, await_work
@@ -93,13 +93,14 @@ class PodStressors:
 
         Raises:
             InterferenceError: it did not start in time, or will not.
+            DisruptionError: the cluster took a pod of it away meanwhile.
         """
         active = self._checked(specs)
         try:
             self._converge(active)
         except AefmError as error:
             self.stop()
-            if isinstance(error, InterferenceError):
+            if isinstance(error, InterferenceError | DisruptionError):
                 raise
             raise InterferenceError("interference", str(error)) from error
         self._specs = active
@@ -129,6 +130,11 @@ class PodStressors:
             logs = dict(zip(named, told, strict=True))
         read = [pod if pod.before is None else replace(pod, **logs[pod.before.name]) for pod in pods]
         return judge(self._specs, read, clocks, window, self._nodes)
+
+    @property
+    def altered(self) -> list[str]:
+        """What admission made of the pods that run, beside what was asked for."""
+        return sorted({what for started in self._running.values() for what in started.altered})
 
     def stop(self) -> list[str]:
         """Remove all of it; return what could not be removed. Never raises."""
@@ -184,7 +190,7 @@ class PodStressors:
         """Once, before anything is made: give stressors the lowest priority, where that is allowed."""
         if self._ready:
             return
-        self._priority = make_priority(self._connection, self._run)
+        self._priority = make_priority(self._connection, self._run, INTERFERENCE)
         if self._priority is not None:
             self._options = replace(self._options, priority_class=self._priority.name)
             template = job.manifest(self._namespace, self._run, self._options)["spec"]["template"]
@@ -219,7 +225,7 @@ class PodStressors:
         manifest = job.manifest(self._namespace, self._run, self._options)
         made = self._connection.apply(path, manifest, MANAGER)
         uid = made["metadata"]["uid"]
-        self._running[name] = Started(name, job, path, uid, time.monotonic())
+        self._running[name] = Started(name, job, path, uid, time.monotonic(), manifest["spec"]["template"]["spec"])
         self._dead_man.keep(path, uid)
         return True
 

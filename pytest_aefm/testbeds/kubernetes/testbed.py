@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_aefm.collectors import Collector, Observations
-from pytest_aefm.errors import AefmError, DeploymentError
+from pytest_aefm.errors import AefmError, DeploymentError, DisruptionError
 from pytest_aefm.interference import asked_for
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.mesh.calibrate import calibrate
@@ -137,6 +137,7 @@ class KubernetesTestbed:
 
         Raises:
             InterferenceError: it did not start in time, does not fit, or there is no node for it.
+            DisruptionError: the cluster took a pod of it away meanwhile.
         """
         stage, active = self._deployed_stage(), asked_for(specs)
         if not active and stage.stressors is None:
@@ -330,6 +331,9 @@ class KubernetesTestbed:
             interference=self._disturbs,
             load_pods=self._options.load_pods if self._options.load_from == "cluster" else 0,
             prometheus=prometheus_url(self._options, app),
+            jaeger=jaeger_url(self._options, app),
+            tempo=self._options.tempo,
+            otlp=self._options.otlp,
             lease_namespace=self._options.lease_home,
             run=self._run,
             roles={role: named(stage.nodes, role) for role in (TESTBED, INFRA, LOAD)},
@@ -358,7 +362,7 @@ class KubernetesTestbed:
         cpus = frozenset() if self._options.load_from == "cluster" else self._cpus
         forwarded = bool(cpus) and self._options.entry == "port-forward"
         where = (self._connection, stage.namespace, self._run, stage.nodes, stage.wanted.manifests)
-        return Scene(*where, cpus, forwarded, facts)
+        return Scene(*where, cpus, forwarded, facts, admitted=self._options.allow_forward)
 
     def _host(self) -> Supervisor:
         """Return the owner of what runs on this machine; pytest itself makes room for the generator."""
@@ -393,9 +397,9 @@ class KubernetesTestbed:
             raise type(first)(first.subject, what, None, first.hint)
 
     def _failed(self, key: str, error: AefmError) -> AefmError:
-        """Remember an error, unless it was nobody's answering: that may have passed."""
+        """Remember an error, unless it may have passed: nobody answered, or a pod of ours was taken away."""
         causes = [one for one in (error, error.__cause__) if isinstance(one, ApiError)]
-        if not any(one.status == 0 for one in causes):
+        if not any(one.status == 0 for one in causes) and not isinstance(error, DisruptionError):
             self._failures[key] = error
         return error
 

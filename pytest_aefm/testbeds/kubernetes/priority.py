@@ -1,6 +1,6 @@
-"""The lowest place in a cluster for what disturbs it: a PriorityClass of the run's own, where that is allowed.
+"""The lowest place in a cluster for what disturbs or drives: PriorityClasses of the run's own, where that is allowed.
 
-Pods of anybody else may take the place of a stressor, and a stressor takes nobody's.
+Pods of anybody else may take the place of such a pod, and it takes nobody's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from pytest_aefm.testbeds.kubernetes.applying import MANAGER
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection, Resource
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL
-from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
+from pytest_aefm.testbeds.kubernetes.manifests import ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.removing import Leftover
 
 __all__ = ["make_priority", "wait_known"]
@@ -21,21 +21,21 @@ _VALUE = -1000
 _KNOWN_S, _POLL_S = 5.0, 0.05
 
 
-def make_priority(connection: Connection, run: str) -> Leftover | None:
-    """Make the PriorityClass of a run; None where this account may not.
+def make_priority(connection: Connection, run: str, role: str) -> Leftover | None:
+    """Make the PriorityClass of a run for a role (interference, load); None where this account may not.
 
     Raises:
         ApiError: nobody answers.
     """
-    name = f"aefm-{run}"
+    name = f"aefm-{run}-{role}".lower()
     body = {
         "apiVersion": _CLASSES.api_version,
         "kind": _CLASSES.kind,
-        "metadata": {"name": name, "labels": {RUN_LABEL: run, ROLE_LABEL: INTERFERENCE, APP_LABEL: INTERFERENCE}},
+        "metadata": {"name": name, "labels": {RUN_LABEL: run, ROLE_LABEL: role, APP_LABEL: role}},
         "value": _VALUE,
         "preemptionPolicy": "Never",
         "globalDefault": False,
-        "description": "Pods of pytest-aefm that disturb: anybody else's come first.",
+        "description": "Pods of pytest-aefm that disturb or drive: anybody else's come first.",
     }
     try:
         made = connection.apply(_CLASSES.path(name=name), body, MANAGER)
