@@ -108,6 +108,14 @@ class Manifest:
         """The way to its pod template, None for an object that makes no pods."""
         return _TEMPLATES.get(self.kind) if self.api_version in _GROUPS else None
 
+    @property
+    def pod_template(self) -> dict[str, Any]:
+        """Its pods as they are written, metadata and spec; empty for an object that makes none."""
+        value: Any = self.body
+        for step in self.template_steps or ():
+            value = value.get(step) if isinstance(value, dict) else None
+        return value if self.template_steps is not None and isinstance(value, dict) else {}
+
     def error(
         self, steps: Steps, what: str, expected: str | None = None, hint: str | None = None
     ) -> ConfigurationError:

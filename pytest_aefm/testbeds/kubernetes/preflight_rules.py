@@ -89,7 +89,7 @@ _MESHES = (
 def examine_meshes(namespace: Json, manifests: Sequence[Manifest]) -> Iterator[Remark]:
     """Name the service meshes that will put proxies beside services: ``namespace`` asks for them, or pods do."""
     asking = {f"namespace {namespace['metadata']['name']}": namespace["metadata"]} if namespace else {}
-    asking |= {item.label: _pod_metadata(item) for item in manifests}
+    asking |= {item.label: item.pod_template.get("metadata") or {} for item in manifests}
     for mesh, names, off in _MESHES:
         found = []
         for where, metadata in asking.items():
@@ -98,13 +98,6 @@ def examine_meshes(namespace: Json, manifests: Sequence[Manifest]) -> Iterator[R
         if found:
             text = f"{mesh} puts proxies beside services, by {', '.join(found)}: latencies and usage hold theirs, too"
             yield Remark("warn", "service mesh", text, "turn it off there, or accept it: it is in the report")
-
-
-def _pod_metadata(item: Manifest) -> Json:
-    value: Any = item.body
-    for step in (*(item.template_steps or ()), "metadata"):
-        value = value.get(step) if isinstance(value, dict) else None
-    return value if item.template_steps is not None and isinstance(value, dict) else {}
 
 
 def examine_scalers(objects: Iterable[Json], manifests: Sequence[Manifest] | None) -> Iterator[Remark]:

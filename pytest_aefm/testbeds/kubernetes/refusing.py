@@ -10,7 +10,7 @@ from pytest_aefm.options import ClusterOptions
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_cluster
 
-__all__ = ["jaeger_url", "prometheus_url", "refuse_case", "refuse_unfit"]
+__all__ = ["jaeger_url", "prometheus_url", "refuse_bad", "refuse_case", "refuse_unfit"]
 
 _OF_PROMETHEUS = ("cpu", "cpu_cores", "cpu_peak", "throttled", "memory", "memory_share")
 
@@ -63,7 +63,15 @@ def refuse_unfit(connection: Connection, needs: Needs) -> list[Remark]:
     Raises:
         DeploymentError: something is; names all of it, and what mends the first.
     """
-    found = examine_cluster(connection, needs)
+    return refuse_bad(connection, examine_cluster(connection, needs))
+
+
+def refuse_bad(connection: Connection, found: list[Remark]) -> list[Remark]:
+    """Return what was found where nothing of it is bad.
+
+    Raises:
+        DeploymentError: something is; names all of it, and what mends the first.
+    """
     bad = [one for one in found if one.state == "bad"]
     if bad:
         what = "; ".join(f"{one.subject}: {one.found}" for one in bad)

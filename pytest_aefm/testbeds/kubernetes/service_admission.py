@@ -47,10 +47,7 @@ def _added(wanted: Collection[tuple[str, str]], mark: PodMark) -> Iterator[tuple
 
 
 def _asked(item: Manifest) -> Iterator[tuple[str, Json]]:
-    value: Any = item.body
-    for step in (*(item.template_steps or ("spec",)), "spec"):
-        value = value.get(step) if isinstance(value, dict) else None
-    spec = (value or {}) if item.template_steps is not None else {}
+    spec = item.pod_template.get("spec") or {}
     for one in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
         yield one["name"], one.get("resources") or {}
 

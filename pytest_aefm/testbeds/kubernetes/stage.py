@@ -26,7 +26,9 @@ from pytest_aefm.testbeds.kubernetes.load_path import LoadPath
 from pytest_aefm.testbeds.kubernetes.loading import ClusterLoad, inside_url
 from pytest_aefm.testbeds.kubernetes.marks import read_pods
 from pytest_aefm.testbeds.kubernetes.observing import PodMark, PodState
+from pytest_aefm.testbeds.kubernetes.preflight_needs import Remark
 from pytest_aefm.testbeds.kubernetes.stressing import PodStressors, StressOptions
+from pytest_aefm.testbeds.kubernetes.ways import examine_ways
 
 __all__ = ["Place", "Stage", "attempt"]
 
@@ -207,6 +209,18 @@ class Stage:
             )
         return self.stressors
 
+    @property
+    def load_nodes(self) -> tuple[str, ...]:
+        """The nodes for load from inside: those of its role, else of infra, without anything under test."""
+        busy = named(self.nodes, TESTBED)
+        return named(self.nodes, LOAD) or tuple(name for name in named(self.nodes, INFRA) if name not in busy)
+
+    def examine_ways(self) -> list[Remark]:
+        """Try what network policies could block; see :func:`pytest_aefm.testbeds.kubernetes.ways.examine_ways`."""
+        place, url = self._place, inside_url(self._place.connection, self.namespace, self.wanted.entry)
+        where = (place.connection, self.namespace, place.run, place.options)
+        return examine_ways(*where, self.wanted, url, self.load_nodes)
+
     def inside(self) -> tuple[ClusterLoad, str]:
         """Return what drives load from inside the cluster, and the URL that it drives.
 
@@ -215,14 +229,12 @@ class Stage:
         """
         if self._load is None:
             assert self._place.options.load_image is not None, "checked before anything is deployed"
-            busy = named(self.nodes, TESTBED)
-            free = tuple(name for name in named(self.nodes, INFRA) if name not in busy)
             self._load = ClusterLoad(
                 self._place.connection,
                 self._place.dead_man,
                 namespace=self.namespace,
                 run=self._place.run,
-                nodes=named(self.nodes, LOAD) or free,
+                nodes=self.load_nodes,
                 pods=self._place.options.load_pods,
                 image=self._place.options.load_image,
             )

@@ -30,7 +30,7 @@ from pytest_aefm.testbeds.kubernetes.marks import Mark, Scene, observations, rea
 from pytest_aefm.testbeds.kubernetes.node_network import NodeNetworkCollector
 from pytest_aefm.testbeds.kubernetes.observing import service_facts
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark
-from pytest_aefm.testbeds.kubernetes.refusing import jaeger_url, prometheus_url, refuse_case, refuse_unfit
+from pytest_aefm.testbeds.kubernetes.refusing import jaeger_url, prometheus_url, refuse_bad, refuse_case, refuse_unfit
 from pytest_aefm.testbeds.kubernetes.removing import made_by, remove
 from pytest_aefm.testbeds.kubernetes.stage import Place, Stage, attempt
 from pytest_aefm.testbeds.kubernetes.turns import Turn, reach
@@ -302,6 +302,8 @@ class KubernetesTestbed:
         self._examine(app, stage)
         if stage.converge():
             self._generation += 1
+        if (key := state_key("ways", app)) not in self._examined:
+            self._examined[key] = refuse_bad(self._connection, stage.examine_ways())
         return stage
 
     def _change_stage(self, app: str, namespace: str) -> Stage:
