@@ -19,6 +19,7 @@ from pytest_aefm.testbeds.kubernetes.removing import find_leftovers, remove
 from pytest_aefm.testbeds.kubernetes.testbed import KubernetesTestbed
 from tests.cluster.conftest import BASE_IMAGE, TestCluster
 from tests.cluster.project import SHOP, Project
+from tests.noise import NOISE
 
 
 def left(connection: Connection, run: str) -> list[str]:
@@ -49,6 +50,38 @@ def test_an_experiment_runs(project: Project, connection: Connection) -> None:
     assert calm["doses"] == []
     assert calm["environment"]["generation"] == disturbed["environment"]["generation"] == 1
     assert left(connection, report["run"]["id"]) == []
+
+
+SEEDING = """
+from pathlib import Path
+from urllib.request import urlopen
+
+from pytest_aefm.testbeds.kubernetes.connection import connect
+
+
+def pytest_aefm_environment_ready(deployment):
+    urlopen(deployment.url + "/ok", timeout=10).close()
+    with open("seeded.txt", "a") as file:
+        print(deployment.generation, file=file)
+
+
+def pytest_aefm_case_finish(trial):
+    \"\"\"Have somebody delete a service after the first case.\"\"\"
+    namespace = trial.environment["namespace"]
+    with connect(Path({kubeconfig!r})) as connection:
+        path = f"/apis/apps/v1/namespaces/{{namespace}}/deployments/back"
+        connection.delete(path, connection.get(path)["metadata"]["uid"])
+"""
+
+
+def test_data_is_seeded_whenever_it_is_deployed(project: Project) -> None:
+    """What was deleted between two cases is deployed anew, and the hook that fills it is called for that, too."""
+    project.write(rounds=2)
+    (project.folder / "conftest.py").write_text(SEEDING.format(kubeconfig=str(project.cluster.kubeconfig)))
+    project.run()
+    report = project.report()
+    assert ["1", "2"] == (project.folder / "seeded.txt").read_text().split()[:2]
+    assert {one["subject"] for trial in report["trials"] for one in trial["findings"]} <= NOISE
 
 
 def test_a_cluster_in_use_is_refused(project: Project, connection: Connection, lease: str) -> None:
