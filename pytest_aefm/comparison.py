@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["KINDS", "growth_lines", "with_growth"]
 
-KINDS = ("cpu", "mem_capacity", "mem_bandwidth", "network", "fault")
+KINDS = ("cpu", "mem_capacity", "mem_bandwidth", "network", "fault", "chaos")
 _LEAST_SHARE, _LEAST_MS = 0.2, 0.1  # below that it is noise
 _MOST = 3
 _SELF_TIME = "self_time("

@@ -97,7 +97,7 @@ class InterferenceSpec:
 
     ``throughput`` is that of one network stream; with ``dram`` a memory bandwidth's arrays outgrow every cache. A fault
     is of a ``service``, whose requests take ``count`` times ``delay_ms`` longer, or fail at ``count`` times
-    ``fail_rate``.
+    ``fail_rate``. What Chaos Mesh does says its ``manifest``, a template in which ``$level`` is the count.
     """
 
     kind: str
@@ -109,6 +109,7 @@ class InterferenceSpec:
     service: str = ""
     delay_ms: float = 0.0
     fail_rate: float = 0.0
+    manifest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,7 @@ _WHOLE = {"type": "integer", "minimum": 0}
 _POSITIVE = {"type": "integer", "minimum": 1}
 
 Text = Annotated[str, Reads(read.text, _TEXT)]
+Document = Annotated[str, Reads(read.document, _TEXT)]
 Script = Annotated[str, Reads(_script, _TEXT)]
 Flag = Annotated[bool, Reads(read.flag, {"type": "boolean"})]
 Count = Annotated[int, Reads(read.count, _WHOLE)]

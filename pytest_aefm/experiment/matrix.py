@@ -27,7 +27,7 @@ __all__ = [
     "stem",
 ]
 
-KINDS = ("cpu", "mem_capacity", "mem_bandwidth", "network", "fault")
+KINDS = ("cpu", "mem_capacity", "mem_bandwidth", "network", "fault", "chaos")
 """Kinds of interference, in the order of ids."""
 
 Point = dict[str, Scalar]

@@ -20,6 +20,7 @@ __all__ = [
     "abort",
     "cores",
     "count",
+    "document",
     "duration_s",
     "expand",
     "flag",
@@ -215,6 +216,13 @@ def text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise Wrong.expected("a text", value)
     return value.strip()
+
+
+def document(value: Any) -> str:
+    """Return a text of several lines."""
+    if not isinstance(value, str) or not value.strip():
+        raise Wrong.expected("a text", value)
+    return value
 
 
 def flag(value: Any) -> bool:

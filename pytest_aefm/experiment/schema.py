@@ -18,6 +18,7 @@ from pytest_aefm.experiment.fields import (
     Cores,
     Count,
     Distribution,
+    Document,
     Duration,
     Exclude,
     Flag,
@@ -115,6 +116,13 @@ class FaultConfig(Strict):
     """Share of its requests that are answered 503: 0.01."""
 
 
+class ChaosConfig(Strict):
+    """What Chaos Mesh does at a level."""
+
+    manifest: Document
+    """StressChaos and NetworkChaos objects as YAML text, in which `$level` and `$namespace` are filled in."""
+
+
 def _form_of_fault(value: Any) -> str:
     """Tell a fault itself from its levels, which may be a range: a mapping as well."""
     return "[fault]" if isinstance(value, Mapping) and not value.keys() & {"min", "max", "step"} else "[levels]"
@@ -138,6 +146,8 @@ class Interference(Strict):
     """Streams between nodes."""
     fault: FaultConfig | None = None
     """A fault of a service."""
+    chaos: ChaosConfig | None = None
+    """What Chaos Mesh does, on a cluster that has it."""
 
 
 class PodSpec(Strict):
@@ -205,6 +215,8 @@ class Options(Strict):
     """Levels of network interference."""
     fault: Faults | None = None
     """Levels of a fault of a service; or the fault itself, `{service: rate, delay_ms: 30}`, at level 1."""
+    chaos: Levels | None = None
+    """Levels of what Chaos Mesh does on a cluster."""
     interference: Interference | None = None
     """The size of the stressors of each kind."""
     factors: dict[Text, Values] = {}

@@ -29,8 +29,8 @@ __all__ = [
     "unfit",
 ]
 
-KINDS = ("cpu", "mem_capacity", "mem_bandwidth", "network", "fault")
-"""Every kind that there is; all but the last are made by programs beside the services."""
+KINDS = ("cpu", "mem_capacity", "mem_bandwidth", "network", "fault", "chaos")
+"""Every kind that there is; all but the last two are made by programs beside the services."""
 
 RESERVE_BYTES = 2**30
 """Memory that a dose leaves to everything else on this machine."""
@@ -94,8 +94,8 @@ def asked_for(specs: Iterable[InterferenceSpec]) -> tuple[InterferenceSpec, ...]
 
 
 def made_by_programs(specs: Iterable[InterferenceSpec]) -> tuple[InterferenceSpec, ...]:
-    """Return those that programs beside the services make; faults the services make themselves."""
-    return tuple(spec for spec in specs if spec.kind != "fault")
+    """Return those that programs beside the services make: the services make faults, and Chaos Mesh chaos."""
+    return tuple(spec for spec in specs if spec.kind not in ("fault", "chaos"))
 
 
 def check(spec: InterferenceSpec, cache_bytes: int | None = None, *, quota: bool = False) -> None:
@@ -221,11 +221,20 @@ def _check_network(subject: str, spec: InterferenceSpec, cache_bytes: int | None
         raise ConfigurationError(subject, f"count {spec.count}", f"at most {_MOST_STREAMS} streams, as iperf3 has it")
 
 
+def _check_chaos(subject: str, spec: InterferenceSpec, cache_bytes: int | None, quota: bool) -> None:
+    if not quota:
+        raise ConfigurationError(subject, "is made by Chaos Mesh", "a cluster that has it", "--aefm-testbed kubernetes")
+    if not spec.manifest:
+        expected = "objects of Chaos Mesh, under interference.chaos.manifest"
+        raise ConfigurationError(subject, "manifest is missing", expected)
+
+
 _CHECKS: Mapping[str, Callable[[str, InterferenceSpec, int | None, bool], None]] = {
     "mem_capacity": _check_capacity,
     "mem_bandwidth": _check_bandwidth,
     "network": _check_network,
     "fault": _check_fault,
+    "chaos": _check_chaos,
 }
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_aefm.collectors import Observations
 from pytest_aefm.model import CheckResult, Dose, Window
 from pytest_aefm.testbeds import Node
 from pytest_aefm.testbeds.kubernetes.admitted import admission_check
+from pytest_aefm.testbeds.kubernetes.chaos import ChaosReading, ChaosStressors
 from pytest_aefm.testbeds.kubernetes.cluster import on_this_machine, unready
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
@@ -35,6 +36,7 @@ class Mark:
     pods: PodMark
     stress: PodReading | None
     steal: CpuTicks
+    chaos: ChaosReading = field(default_factory=ChaosReading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ def _pod_mark(listed: Sequence[dict[str, Any]]) -> PodMark:
     return PodMark(pod_states(listed), disturbing(listed))
 
 
-def take_mark(scene: Scene, stressors: PodStressors | None) -> Mark:
-    """Read all counters now: one request, for the pods of the application and of what disturbs it.
+def take_mark(scene: Scene, stressors: PodStressors | None, chaos: ChaosStressors | None = None) -> Mark:
+    """Read all counters now: one request, for the pods of the application and of what disturbs it; and chaos.
 
     Raises:
         ApiError: nobody answers.
@@ -85,11 +87,18 @@ def take_mark(scene: Scene, stressors: PodStressors | None) -> Mark:
     steal = read_ticks(scene.cpus)
     listed = _listed(scene.connection, scene.namespace, scene.run)
     read_s = time.monotonic()
-    return Mark(read_s, _pod_mark(listed), stressors.read(listed) if stressors is not None else None, steal)
+    stress = stressors.read(listed) if stressors is not None else None
+    return Mark(read_s, _pod_mark(listed), stress, steal, chaos.read() if chaos is not None else ChaosReading())
 
 
 def observations(
-    scene: Scene, before: Mark, after: Mark, window: Window, stressors: PodStressors | None, lost: str | None
+    scene: Scene,
+    before: Mark,
+    after: Mark,
+    window: Window,
+    stressors: PodStressors | None,
+    lost: str | None,
+    chaos: ChaosStressors | None = None,
 ) -> Observations:
     """Return restarts, doses with proof and effect, and self-checks; ``lost`` says why the cluster is ours no more.
 
@@ -101,6 +110,8 @@ def observations(
     effect: Mapping[str, Any] = {}
     if stressors is not None and before.stress is not None and after.stress is not None:
         doses, effect = stressors.prove(before.stress, after.stress, window)
+    if chaos is not None:
+        doses = (*doses, *chaos.prove(before.chaos, after.chaos))
     marks = {
         "start_late_s": round(before.read_s - window.start_mono_s, 4),
         "end_late_s": round(after.read_s - window.end_mono_s, 4),

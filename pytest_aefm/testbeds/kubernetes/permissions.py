@@ -91,6 +91,10 @@ PERMISSIONS: tuple[Permission, ...] = (
         "doses and results of load are read from logs; a failed deployment quotes them",
         "no interference, no load from inside the cluster, and no log in messages", use="doses",
     ),
+    Permission(
+        "chaos-mesh.org", ("stresschaos", "networkchaos"), _APPLY,
+        "what an experiment has Chaos Mesh do", "no interference of the kind chaos", use="reads",
+    ),
     *_further("run", "further objects of an application", {
         "": ("secrets", "serviceaccounts", "persistentvolumeclaims"),
         "batch": ("cronjobs",),

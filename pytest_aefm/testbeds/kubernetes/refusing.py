@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_aefm.errors import ConfigurationError, DeploymentError
-from pytest_aefm.interference import asked_for
+from pytest_aefm.interference import asked_for, check, made_by_programs
 from pytest_aefm.load.parts import divide
 from pytest_aefm.model import AppSpec, Case
 from pytest_aefm.options import ClusterOptions
@@ -29,12 +29,16 @@ def refuse_case(case: Case, options: ClusterOptions) -> None:
     """Refuse what a run with these options cannot do.
 
     Raises:
-        ConfigurationError: an image is not known, an SLO asks for what is not collected, or pods cannot send the load.
+        ConfigurationError: a disturbance is none, an image is not known, an SLO asks for what is not collected, or pods
+            cannot send the load.
     """
     active = asked_for(case.interference)
-    if active and options.stress_image is None:
+    for spec in active:
+        check(spec, quota=True)
+    programs = made_by_programs(active)
+    if programs and options.stress_image is None:
         what, hint = "the image of its pods is not known", "name it with --aefm-stress-image"
-        raise ConfigurationError(f"interference {active[0].kind!r}", what, None, hint)
+        raise ConfigurationError(f"interference {programs[0].kind!r}", what, None, hint)
     if active and options.namespace is not None and not options.allow_shared:
         what = "a fixed namespace (--aefm-namespace) does not keep other runs off the nodes"
         raise ConfigurationError("interference", what, None, "--aefm-allow-shared says that this is known")

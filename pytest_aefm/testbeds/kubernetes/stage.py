@@ -10,12 +10,14 @@ from typing import Any
 
 from pytest_aefm.collectors.figures import Limits
 from pytest_aefm.errors import AefmError, DeploymentError, InterferenceError
+from pytest_aefm.interference import made_by_programs
 from pytest_aefm.model import AppSpec, InterferenceSpec
 from pytest_aefm.options import ClusterOptions
 from pytest_aefm.supervisor import Supervisor
 from pytest_aefm.testbeds import Node
 from pytest_aefm.testbeds.kubernetes.amounts import amount
 from pytest_aefm.testbeds.kubernetes.application import Wanted, wanted_app
+from pytest_aefm.testbeds.kubernetes.chaos import ChaosStressors
 from pytest_aefm.testbeds.kubernetes.cluster import INFRA, LOAD, TESTBED, cluster_nodes, named, unready
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.converging import DeployedApp
@@ -74,6 +76,7 @@ class Stage:
         self.pods = PodMark({})
         self._stood_s = 0.0
         self.stressors: PodStressors | None = None
+        self.chaos: ChaosStressors | None = None
         self.interference: tuple[InterferenceSpec, ...] = ()
 
     @property
@@ -186,7 +189,33 @@ class Stage:
         host_address = next((addresses.get(pod.node) or pod.address for pod in pods), None)
         return entry_url(connection, self.namespace, service, host_address, options.entry)
 
-    def disturbing(self) -> PodStressors:
+    @property
+    def disturbed(self) -> bool:
+        """Whether anything was made here that disturbs."""
+        return self.stressors is not None or self.chaos is not None
+
+    def disturb(self, specs: tuple[InterferenceSpec, ...]) -> None:
+        """Converge to exactly these disturbances; after a failure nothing is known to run.
+
+        Raises:
+            InterferenceError: it did not start in time, does not fit, or there is no node or image for it.
+            DisruptionError: the cluster took a pod of it away meanwhile.
+        """
+        before, self.interference = self.interference, ()
+        programs, chaos = made_by_programs(specs), tuple(spec for spec in specs if spec.kind == "chaos")
+        if programs or self.stressors is not None:
+            stressors = self._disturbing()
+            if programs != made_by_programs(before):
+                stressors.check(programs, allow_shared=self._place.options.allow_shared)
+            stressors.converge(programs)
+        if chaos and self.chaos is None:
+            where = {"namespace": self.namespace, "run": self._place.run}
+            self.chaos = ChaosStressors(self._place.connection, self._place.dead_man, **where)
+        if self.chaos is not None:
+            self.chaos.converge(chaos)
+        self.interference = specs
+
+    def _disturbing(self) -> PodStressors:
         """Return what disturbs its nodes, made when it is first needed.
 
         Raises:
@@ -257,8 +286,9 @@ class Stage:
         """Stop what disturbs and drives it; return what could not be removed. Never raises."""
         problems = attempt(self._load.stop) if self._load is not None else []
         problems += attempt(self.stressors.stop) if self.stressors is not None else []
+        problems += attempt(self.chaos.stop) if self.chaos is not None else []
         problems += attempt(self._forward.close) if self._forward is not None else []
-        self._load = self.stressors = self._forward = None
+        self._load = self.stressors = self.chaos = self._forward = None
         self.interference = ()
         return problems
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_aefm.collectors import Collector, Observations
 from pytest_aefm.errors import AefmError, DeploymentError, DisruptionError
-from pytest_aefm.interference import asked_for
+from pytest_aefm.interference import asked_for, made_by_programs
 from pytest_aefm.load import Driver, LoadRun
 from pytest_aefm.mesh.calibrate import calibrate
 from pytest_aefm.mesh.program import find_mesh
@@ -23,6 +23,7 @@ from pytest_aefm.queries import KUBERNETES, fill
 from pytest_aefm.supervisor import Supervisor
 from pytest_aefm.testbeds import Deployment, Node, state_key
 from pytest_aefm.testbeds.kubernetes.application import default_namespace
+from pytest_aefm.testbeds.kubernetes.chaos import refuse_chaos
 from pytest_aefm.testbeds.kubernetes.cluster import INFRA, LOAD, TESTBED, named, on_this_machine
 from pytest_aefm.testbeds.kubernetes.connection import ApiError
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
@@ -113,10 +114,13 @@ class KubernetesTestbed:
         """Refuse what cannot run here; see :class:`pytest_aefm.testbeds.Testbed`.
 
         Raises:
-            ConfigurationError: an image is not known, or an SLO asks for what is not collected here.
+            ConfigurationError: a disturbance is none, an image is not known, Chaos Mesh is needed and not there, or an
+                SLO asks for what is not collected here.
         """
         refuse_case(case, self._options)
-        self._disturbs = self._disturbs or bool(asked_for(case.interference))
+        active = asked_for(case.interference)
+        refuse_chaos(self._connection, [spec for spec in active if spec.kind == "chaos"], self._namespace(case.app))
+        self._disturbs = self._disturbs or bool(made_by_programs(active))
 
     def ensure_app(self, app: AppSpec) -> Deployment:
         """Converge to a healthy deployment; see :class:`pytest_aefm.testbeds.Testbed`.
@@ -140,23 +144,17 @@ class KubernetesTestbed:
             DisruptionError: the cluster took a pod of it away meanwhile.
         """
         stage, active = self._deployed_stage(), asked_for(specs)
-        if not active and stage.stressors is None:
+        if not active and not stage.disturbed:
             return
         key = state_key("interference", (stage.spec, active))
         self._refuse_failed(key)
         self._turn.require()
         try:
-            stressors = stage.disturbing()
-            if active != stage.interference:
-                stressors.check(active, allow_shared=self._options.allow_shared)
-            stressors.converge(active)
+            stage.disturb(active)
         except AefmError as error:
-            stage.interference = ()
-            if stage.stressors is not None:
-                with contextlib.suppress(AefmError):
-                    stage.stressors.converge(())
+            with contextlib.suppress(AefmError):
+                stage.disturb(())
             raise self._failed(key, error) from error
-        stage.interference = active
 
     def settle(self) -> None:
         """Return once all is quiet; see :class:`pytest_aefm.testbeds.Testbed`.
@@ -203,14 +201,14 @@ class KubernetesTestbed:
     def mark(self) -> Mark:
         """Read all counters now."""
         stage = self._deployed_stage()
-        mark = take_mark(self._scene(stage), stage.stressors)
+        mark = take_mark(self._scene(stage), stage.stressors, stage.chaos)
         stage.pods = mark.pods
         return mark
 
     def observe(self, before: Mark, after: Mark, window: Window) -> Observations:
         """Return what two marks say of a window; see :class:`pytest_aefm.testbeds.Testbed`."""
         stage = self._deployed_stage()
-        seen = observations(self._scene(stage), before, after, window, stage.stressors, self._turn.lost)
+        seen = observations(self._scene(stage), before, after, window, stage.stressors, self._turn.lost, stage.chaos)
         effect, checks = stage.path.end()  # last: it may wait for a service that does not answer
         path = {"load_path": effect} if effect else {}
         return replace(seen, effect={**seen.effect, **path}, checks=(*seen.checks, *checks))
@@ -294,7 +292,7 @@ class KubernetesTestbed:
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def _converge(self, app: AppSpec) -> Stage:
-        namespace = self._options.namespace or app.namespace or default_namespace(app.name, self._run)
+        namespace = self._namespace(app)
         stage = self._stage
         if stage is None or (stage.name, stage.namespace) != (app.name, namespace):
             stage = self._change_stage(app.name, namespace)
@@ -305,6 +303,9 @@ class KubernetesTestbed:
         if (key := state_key("ways", app)) not in self._examined:
             self._examined[key] = refuse_bad(self._connection, stage.examine_ways())
         return stage
+
+    def _namespace(self, app: AppSpec) -> str:
+        return self._options.namespace or app.namespace or default_namespace(app.name, self._run)
 
     def _change_stage(self, app: str, namespace: str) -> Stage:
         """Make room: the application before goes, and what an earlier session kept of another one."""
