@@ -72,7 +72,7 @@ bars: setup ## Measure what the project promises, and run the tests ten times in
 	  echo "===== tests, run $$turn of 10: $$how"; \
 	  build/environments/neighbours/bin/python -m pytest $(TESTS) $$how || exit 1; \
 	done
-	@[ -z "$$AEFM_TEST_CLUSTER" ] || AEFM_BARS=1 $(PYTEST) tests/cluster
+	@[ -z "$$AEFM_TEST_CLUSTER" ] || AEFM_BARS=1 AEFM_KILLS=5 $(PYTEST) tests/cluster
 
 lint: setup ## Check style, types and the direction of imports.
 	.venv/bin/ruff check

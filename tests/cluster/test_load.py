@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from pytest_aefm.errors import LoadError, ScriptError
+from pytest_aefm.errors import DisruptionError, LoadError, ScriptError
 from pytest_aefm.histogram import LatencyHistogram
 from pytest_aefm.judgement import load_checks, start_check
 from pytest_aefm.load.aefm_wrk import read_result
@@ -222,7 +222,7 @@ def test_pod_that_is_taken_away_is_named(site: Site, script: Path, tmp_path: Pat
     name = victim["metadata"]["name"]
     site.connection.delete(f"/api/v1/namespaces/{site.namespace}/pods/{name}", victim["metadata"]["uid"], grace_s=0)
     try:
-        with pytest.raises(LoadError, match=f"pod {name} "):
+        with pytest.raises(DisruptionError, match=f"pod {name} "):
             run.result(20)
     finally:
         run.stop()
