@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,18 @@ def test_an_experiment_runs(project: Project, connection: Connection) -> None:
     assert calm["doses"] == []
     assert calm["environment"]["generation"] == disturbed["environment"]["generation"] == 1
     assert left(connection, report["run"]["id"]) == []
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on PATH, which makes port-forwards")
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_port_forward_counts_where_it_is_allowed(project: Project, allowed: bool) -> None:
+    """The trial is invalid, or has a warning, and says so either way."""
+    project.run("--aefm-entry", "port-forward", *(["--aefm-allow-forward"] if allowed else []))
+    (trial,) = project.report()["trials"]
+    assert ({"entry path"} if not allowed else set()) == {one["subject"] for one in trial["findings"]} - NOISE
+    (check,) = (one for one in trial["checks"] if one["name"] == "entry path")
+    assert (False, allowed) == (check["ok"], check["warning"])
+    assert "port-forward" == trial["environment"].get("entry", trial["collectors"]["testbed"].get("entry"))
 
 
 SEEDING = """
