@@ -380,6 +380,6 @@ def test_service_meshes_are_named() -> None:
     item.body["spec"]["template"]["metadata"] = {"annotations": {"linkerd.io/inject": "enabled"}}
     (line,) = said(examine_meshes({}, [item]))
     assert "Linkerd puts proxies" in line
-    assert "geo (linkerd.io/inject=enabled)" in line
+    assert "'geo' (linkerd.io/inject=enabled)" in line
     labels |= {"istio-injection": "disabled", "kuma.io/sidecar-injection": "disabled"}
     assert [] == said(examine_meshes(namespace, [deployment("geo", 1, "1")]))
