@@ -209,8 +209,8 @@ class Stage:
                 stressors.check(programs, allow_shared=self._place.options.allow_shared)
             stressors.converge(programs)
         if chaos and self.chaos is None:
-            where = {"namespace": self.namespace, "run": self._place.run}
-            self.chaos = ChaosStressors(self._place.connection, self._place.dead_man, **where)
+            place = self._place
+            self.chaos = ChaosStressors(place.connection, place.dead_man, namespace=self.namespace, run=place.run)
         if self.chaos is not None:
             self.chaos.converge(chaos)
         self.interference = specs
