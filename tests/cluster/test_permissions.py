@@ -148,6 +148,19 @@ def test_every_missing_verb_is_named(account: Account, namespace: str) -> None:
         ClusterLease(connection, namespace, run="r1").acquire(0)
 
 
+def test_a_run_that_is_denied_says_so(account: Account, namespace: str, project: Project) -> None:
+    """Before anything is deployed: what is forbidden to whom, and what prints the role that is needed."""
+    account(None)
+    kubeconfig = str(project.folder / "kubeconfig")
+    status, _ = project.run("--aefm-kubeconfig", kubeconfig, "--aefm-lease-namespace", namespace, timeout_s=60)
+    (trial,) = project.report()["trials"]
+    assert (1, "broken") == (status, trial["verdict"])
+    assert all(word in trial["reason"] for word in ("leases.coordination", "is forbidden", "aefm rbac")), trial[
+        "reason"
+    ]
+    assert sum(trial["phases"].values()) < 30
+
+
 def run_with_role(
     project: Project, connection: Connection, rows: list[Permission], namespace: str, *options: str
 ) -> dict[str, Any]:
