@@ -181,7 +181,7 @@ def test_a_dose_leaves_one_gib(spec: InterferenceSpec, room: int, message: str) 
         (
             InterferenceSpec("mem_bandwith", 1),
             "interference 'mem_bandwith': unknown kind; expected one of cpu, mem_capacity, mem_bandwidth, network, "
-            "fault; did you mean 'mem_bandwidth'?",
+            "fault, chaos; did you mean 'mem_bandwidth'?",
         ),
         (InterferenceSpec("cpu", -1), "interference 'cpu': count -1; expected 0 or more stressors"),
         (InterferenceSpec("cpu", 1, 0), "interference 'cpu': cpu_size 0; expected a positive number of cores"),
