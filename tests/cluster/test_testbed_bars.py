@@ -141,10 +141,26 @@ def by_hand(cluster: TestCluster, connection: Connection, namespace: str, name: 
 # --- bar 3 -----------------------------------------------------------------------------------------------------------
 
 
+def deploy(project: Project, container: dict[str, Any], **pod: Any) -> list[str]:
+    """Have an application of one such container."""
+    template = {"metadata": {"labels": {"app": "geo"}}, "spec": {"containers": [container], **pod}}
+    spec = {"selector": {"matchLabels": {"app": "geo"}}, "template": template}
+    service = {"type": "NodePort", "selector": {"app": "geo"}, "ports": [{"port": 80}]}
+    bodies = [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "geo"}, "spec": spec},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "geo"}, "spec": service},
+    ]
+    (project.folder / "app").mkdir()
+    (project.folder / "app" / "geo.yaml").write_text(yaml.safe_dump_all(bodies))
+    project.write(app="geo", file_paths={"yaml_repo": "app"})
+    return []
+
+
 def crash(project: Project, connection: Connection) -> list[str]:
-    """Have an image without our program."""
+    """Have a program that ends with an error."""
     del connection
-    return ["--aefm-app-image", BASE_IMAGE]
+    command = ["sh", "-c", "echo no database at db:5432; exit 3"]
+    return deploy(project, {"name": "main", "image": BASE_IMAGE, "command": command})
 
 
 def too_large(project: Project, connection: Connection) -> list[str]:
@@ -157,20 +173,9 @@ def too_large(project: Project, connection: Connection) -> list[str]:
 def no_config_map(project: Project, connection: Connection) -> list[str]:
     """Mount a ConfigMap that nobody has."""
     del connection
-    mount = [{"name": "config", "configMap": {"name": "nobody-made-it"}}]
     container: dict[str, Any] = {"name": "main", "image": BASE_IMAGE, "command": ["sleep", "600"]}
-    container["volumeMounts"] = [{"name": "config", "mountPath": "/config"}]
-    pod = {"metadata": {"labels": {"app": "geo"}}, "spec": {"containers": [container], "volumes": mount}}
-    spec = {"selector": {"matchLabels": {"app": "geo"}}, "template": pod}
-    service = {"type": "NodePort", "selector": {"app": "geo"}, "ports": [{"port": 80}]}
-    bodies = [
-        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "geo"}, "spec": spec},
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "geo"}, "spec": service},
-    ]
-    (project.folder / "app").mkdir()
-    (project.folder / "app" / "geo.yaml").write_text(yaml.safe_dump_all(bodies))
-    project.write(app="geo", file_paths={"yaml_repo": "app"})
-    return []
+    container |= {"volumeMounts": [{"name": "config", "mountPath": "/config"}]}
+    return deploy(project, container, volumes=[{"name": "config", "configMap": {"name": "nobody-made-it"}}])
 
 
 def no_quota(project: Project, connection: Connection) -> list[str]:
@@ -191,7 +196,7 @@ def no_quota(project: Project, connection: Connection) -> list[str]:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (crash, ["CrashLoopBackOff", "No module named"]),
+        (crash, ["CrashLoopBackOff", "no database at db:5432"]),
         (too_large, ["room", "smaller requests"]),
         (no_config_map, ["FailedMount", "nobody-made-it"]),
         (no_quota, ["quota"]),
