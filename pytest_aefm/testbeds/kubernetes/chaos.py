@@ -151,12 +151,15 @@ class ChaosStressors:
 
     def stop(self) -> list[str]:
         """Remove all of it, and wait until Chaos Mesh has undone it; return what could not be removed. Never raises."""
-        keeper, self._keeper, self._applied, self._specs = self._keeper, None, (), ()
+        keeper, applied = self._keeper, self._applied
+        self._keeper, self._applied, self._specs = None, (), ()
         if keeper is None:
             return []
         self._dead_man.drop(keeper.path)
+        # Not by their owner alone: the cluster's garbage collector learns of a new kind late.
+        objects = [Leftover(self._run, one.resource, self._namespace, one.manifest.name, one.uid) for one in applied]
         try:
-            return remove(self._connection, [keeper], deadline_s=self._deadline_s)
+            return remove(self._connection, [*objects, keeper], deadline_s=self._deadline_s)
         except AefmError as error:  # nobody keeps it alive any more
             return [f"interference 'chaos': {error}"]
 

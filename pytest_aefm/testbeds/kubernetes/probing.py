@@ -16,7 +16,7 @@ from pytest_aefm.testbeds.kubernetes.applying import MANAGER
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.deadman import JOBS
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL
-from pytest_aefm.testbeds.kubernetes.health import failures, has_ended
+from pytest_aefm.testbeds.kubernetes.health import Failure, failures, has_ended
 from pytest_aefm.testbeds.kubernetes.manifests import LOAD, ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.preflight_needs import Remark
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, remove
@@ -117,6 +117,7 @@ def _remark(way: Way, said: str, who: str) -> Remark:
 def _said(connection: Connection, namespace: str, job: str, count: int) -> list[str] | str:
     """Return what the pod says of each way, or why it says nothing."""
     root, deadline = f"/api/v1/namespaces/{namespace}", time.monotonic() + _DEADLINE_S
+    since: dict[Failure, float] = {}
     while True:
         pods = connection.get(f"{root}/pods", labelSelector=f"batch.kubernetes.io/job-name={job}")["items"]
         for pod in filter(has_ended, pods):
@@ -126,10 +127,11 @@ def _said(connection: Connection, namespace: str, job: str, count: int) -> list[
                 return [words[2] for words in told]
             return f"its pod ended without a word: {log.strip()[-200:] or 'its log is empty'}"
         jobs = [{"kind": "Job", **connection.get(JOBS.path(namespace, job))}]
-        wrong = failures(jobs, pods, connection.get(f"{root}/events")["items"])
-        if wrong and (wrong[0].grace_s == 0 or time.monotonic() >= deadline):
-            return str(wrong[0])
-        if time.monotonic() >= deadline:
+        wrong, now = failures(jobs, pods, connection.get(f"{root}/events")["items"]), time.monotonic()
+        since = {one: since.get(one, now) for one in wrong}
+        if final := [one for one in wrong if now >= min(deadline, since[one] + one.grace_s)]:
+            return str(final[0])
+        if now >= deadline:
             return f"its pod has not ended after {_DEADLINE_S:g} s"
         time.sleep(_POLL_S)
 
