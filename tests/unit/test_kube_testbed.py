@@ -214,7 +214,7 @@ def plan(app: AppSpec, image: str | None = "mesh:1") -> Any:
 
 
 def test_services_of_a_topology_send_traces_where_they_are_told_to() -> None:
-    """Each of them, by its own configuration; without an address they send none."""
+    """Each of them, by its own configuration, and each second; without an address they send none."""
     url = "http://jaeger.monitor:4318/v1/traces"
     for told in (url, None):
         wanted = wanted_app(
@@ -227,7 +227,9 @@ def test_services_of_a_topology_send_traces_where_they_are_told_to() -> None:
             otlp=told,
         )
         made = [json.loads(item.body["data"]["service.json"]) for item in wanted.manifests if item.kind == "ConfigMap"]
-        assert {told} == {one["otlp_endpoint"] for one in made}
+        assert {(told, 1000 if told else None)} == {
+            (one["otlp_endpoint"], one.get("export_interval_ms")) for one in made
+        }
 
 
 def test_a_topology_has_its_entry_and_smoke() -> None:

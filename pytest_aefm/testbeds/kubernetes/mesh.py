@@ -22,7 +22,8 @@ from pytest_aefm.testbeds.kubernetes.restricted import container_security, pod_s
 __all__ = ["MESH_PORT", "MeshOptions", "mesh_manifests"]
 
 MESH_PORT = 8080
-_MEMORY = "256Mi"  # what a service keeps of its own, and some 10 MB where its spans wait for a flush
+_MEMORY = "256Mi"  # what a service keeps of its own, and some 10 MB where its spans wait
+_EXPORT_MS = 1000  # nobody asks pods for their spans
 _FOLDER, _FILE = "/etc/aefm", "service.json"
 
 
@@ -81,6 +82,8 @@ def _configs(topology: Topology, options: MeshOptions) -> dict[str, ServiceConfi
         host="0.0.0.0",
     )
     for config in configs.values():
+        if options.otlp_endpoint:
+            config["export_interval_ms"] = _EXPORT_MS
         config["peers"] = {peer: {"urls": [f"http://{peer}:{MESH_PORT}"]} for peer in config["peers"]}
     return configs
 
