@@ -6,20 +6,17 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_aefm.collectors.jaeger_json import Trace, jaeger_spans, parse_jaeger
-from pytest_aefm.collectors.otlp import decode
-from pytest_aefm.collectors.otlp_store import read_store
-from pytest_aefm.collectors.receiver import CONTENT_TYPES
 from pytest_aefm.collectors.spans import Spans
 from pytest_aefm.errors import CollectorError
 
 __all__ = ["read_trace_files"]
 
-_BATCH_TRACES = 2000  # so many are decoded at once: each batch costs a millisecond, and keeps its text in memory
+_BATCH_TRACES = 250  # so many are decoded at once: each batch costs a millisecond, and should stay in the cache
 _SUFFIXES = (".json", ".jsonl", ".otlp")
+_JSON = "application/json"
 _LOOK_BYTES = 64 * 1024
 _KINDS = "Jaeger's JSON (data: ...), OTLP's (resourceSpans: ...), or the store of a run (*.otlp)"
 
@@ -31,62 +28,63 @@ def read_trace_files(paths: Iterable[Path]) -> Spans:
         CollectorError: a file cannot be read, is malformed, or of no known kind; names it.
     """
     parts: list[Spans] = []
-    waiting: dict[Path, list[Trace]] = {}
+    waiting: dict[str, list[Trace]] = {}
     held = 0
     for path in _files(paths):
-        with _of(path):
-            if path.suffix == ".otlp":  # read in parts
-                parts += [decode(one.data, one.content_type) for one in read_store(path)]
+        try:
+            if path.endswith(".otlp"):  # read in parts
+                parts += _stored(path)
             elif _is_jaeger(body := _read(path)):
                 waiting[path] = parse_jaeger(body)
                 held += len(waiting[path])
             else:
-                parts += [decode(one, CONTENT_TYPES[1]) for one in _exports(body)]
+                parts += _exported(body)
+        except CollectorError as error:
+            raise _naming(path, error) from error
         if held >= _BATCH_TRACES:
             parts.append(_batch(waiting))
             waiting, held = {}, 0
     return Spans.concatenate([*parts, _batch(waiting)])
 
 
-@contextmanager
-def _of(path: Path) -> Iterator[None]:
-    """Name the file in whatever is wrong with it."""
-    try:
-        yield
-    except CollectorError as error:
-        if error.subject.startswith(str(path)):
-            raise
-        raise CollectorError(str(path), f"{error.subject}: {error.what}", error.expected, error.hint) from error
+def _naming(path: str, error: CollectorError) -> CollectorError:
+    """Return the error with the file's name in it."""
+    if error.subject.startswith(path):
+        return error
+    return CollectorError(path, f"{error.subject}: {error.what}", error.expected, error.hint)
 
 
-def _batch(waiting: dict[Path, list[Trace]]) -> Spans:
+def _batch(waiting: dict[str, list[Trace]]) -> Spans:
     """Return the spans of several files' traces at once; where one is malformed, find out which."""
     try:
         return jaeger_spans([trace for traces in waiting.values() for trace in traces])
     except CollectorError:
         for path, traces in waiting.items():
-            with _of(path):
+            try:
                 jaeger_spans(traces)
+            except CollectorError as error:
+                raise _naming(path, error) from error
         raise
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
+def _files(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
         if not path.is_dir():
-            yield path
+            yield str(path)
             continue
         names = [name for name in os.listdir(path) if name.removesuffix(".gz").endswith(_SUFFIXES)]
         if not names:
             raise CollectorError(str(path), "no file of traces in this folder", f"names that end in {_SUFFIXES}")
-        yield from (path / name for name in sorted(names))
+        yield from (os.path.join(path, name) for name in sorted(names))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     try:
-        body = path.read_bytes()
-        return gzip.decompress(body) if path.suffix == ".gz" else body
+        with open(path, "rb", buffering=0) as file:
+            body = file.read()
+        return gzip.decompress(body) if path.endswith(".gz") else body
     except (OSError, EOFError, zlib.error) as error:
-        raise CollectorError(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise CollectorError(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _is_jaeger(body: bytes) -> bool:
@@ -97,7 +95,17 @@ def _is_jaeger(body: bytes) -> bool:
     return otlp < 0
 
 
-def _exports(body: bytes) -> list[bytes]:
-    """Return the exports of a file: one a line as collectors write them, or the whole."""
+def _exported(body: bytes) -> list[Spans]:
+    """Return the spans of a file of exports: one a line as collectors write them, or the whole."""
+    from pytest_aefm.collectors.otlp import decode  # protobuf takes as long to load as all else
+
     lines = [line for line in body.splitlines() if line.strip()]
-    return lines if lines[0].startswith(b"{") and lines[0].rstrip().endswith(b"}") else [body]
+    by_line = lines[0].startswith(b"{") and lines[0].rstrip().endswith(b"}")
+    return [decode(one, _JSON) for one in (lines if by_line else [body])]
+
+
+def _stored(path: str) -> list[Spans]:
+    from pytest_aefm.collectors.otlp import decode
+    from pytest_aefm.collectors.otlp_store import read_store
+
+    return [decode(one.data, one.content_type) for one in read_store(Path(path))]
