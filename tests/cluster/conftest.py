@@ -37,7 +37,10 @@ _LOADED = os.environ.get("AEFM_TEST_IMAGES") == "loaded"
 
 @dataclass(frozen=True)
 class TestCluster:
-    """A running cluster: its name, the address of its entries, and the file with which it is reached."""
+    """A running cluster: its name, the address of its entries, and the file with which it is reached.
+
+    ``prometheus`` and ``jaeger`` are where these answer on it, "" where it has none.
+    """
 
     __test__ = False
 
@@ -45,6 +48,8 @@ class TestCluster:
     name: str
     host: str
     kubeconfig: Path
+    prometheus: str = ""
+    jaeger: str = ""
 
     def load_image(self, image: str, dockerfile: Path, context: Path, base: str | None = BASE_IMAGE) -> None:
         """Build an image and put it on every node; ``base`` stands in for the one that its build file names."""
@@ -76,10 +81,11 @@ def cluster() -> Iterator[TestCluster]:
     try:
         printed = _running(program, name) if kept else None
         if printed is None:  # one that runs is taken as it is, whatever add-ons it has
-            options = ("--workers", 2, "--pin-workers", "--no-prometheus", "--no-jaeger")
+            options = ("--workers", 2, "--pin-workers")
             printed = _run(program, "up", "--name", name, *options)
         values = dict(line.removeprefix("export ").split("=", 1) for line in printed.splitlines() if "=" in line)
-        yield TestCluster(program, name, values["CLUSTER_HOST"], Path(values["KUBECONFIG"]))
+        addresses = values.get("PROMETHEUS_URL", ""), values.get("JAEGER_URL", "")
+        yield TestCluster(program, name, values["CLUSTER_HOST"], Path(values["KUBECONFIG"]), *addresses)
     finally:
         if not kept:
             _run(program, "down", "--name", name)
