@@ -52,6 +52,7 @@ struct worker {
 
     struct loop loop;
     struct pacer pacer;
+    double wake_late_ns;   /* how late timers wake, on the average */
     uint64_t next_slot_ns; /* when the first request is due that is not yet taken into `due` or `delayed` */
     struct due_queue due;  /* wait for a free connection, in order */
     struct due_heap delayed;

@@ -7,6 +7,10 @@
 #include "clock.h"
 #include "run.h"
 
+#define LEAD_MOST_NS (100 * NS_PER_US)
+#define LEAD_SHARE 0.1
+#define LEAD_LATENESSES 1.5
+#define LEARNING 0.1
 #define SCRATCH (64u << 10)
 #define DUE_MAX ((size_t)1 << 20) /* beyond this the schedule itself remembers what is due */
 #define SECONDS_MAX 1000000u
@@ -90,12 +94,13 @@ static uint64_t network_deadline(const struct worker *w) {
 }
 
 /* Wait for events and timeouts once. Time-outs come after the events, which may hold the awaited answer. */
-static void turn(struct worker *w, uint64_t deadline) {
+static bool turn(struct worker *w, uint64_t deadline) {
     int n = loop_wait(&w->loop, earliest(deadline, network_deadline(w)));
     handle_events(w, n);
     uint64_t now = now_ns();
     if (n < LOOP_EVENTS) worker_expire(w, now);
     if (!w->ended) worker_open_due(w, now);
+    return n == 0;
 }
 
 /* Try every connection once; leave when all have an answer or the time is up: the wanted start (if there is one)
@@ -218,6 +223,22 @@ static void interrupt(struct worker *w, uint64_t now) {
     abandon(w, now);
 }
 
+/* Timers wake late, by about the same each time: what was wanted of one, and when it came. */
+static void learn_lateness(struct worker *w, uint64_t wanted, uint64_t now) {
+    if (now < wanted) return;
+    double late = (double)earliest(now - wanted, LEAD_MOST_NS);
+    w->wake_late_ns += (late - w->wake_late_ns) * LEARNING;
+}
+
+/* How long before a request is due to stop sleeping: as long as waking takes, at most a tenth of the time between
+ * requests, for what is left of it is spun away. */
+static uint64_t wake_lead(const struct worker *w) {
+    const struct options *o = w->run->options;
+    double most = LEAD_SHARE * (double)NS_PER_S * o->threads / o->rate_rps;
+    uint64_t lead = (uint64_t)fmin(LEAD_LATENESSES * w->wake_late_ns, fmin(most, LEAD_MOST_NS));
+    return lead > o->busy_poll_ns ? lead : o->busy_poll_ns;
+}
+
 /* When the schedule next needs attention: it cannot send while no connection is free. */
 static uint64_t schedule_deadline(const struct worker *w) {
     if (w->ended) return w->drain_end_ns;
@@ -227,7 +248,7 @@ static uint64_t schedule_deadline(const struct worker *w) {
     if (!can_send && !w->has_delay && !worker_unreachable(w)) return deadline;
     uint64_t due = w->next_slot_ns;
     if (w->delayed.count) due = earliest(due, w->delayed.times[0]);
-    uint64_t lead = w->run->options->busy_poll_ns;
+    uint64_t lead = wake_lead(w);
     return earliest(deadline, due - earliest(due, lead));
 }
 
@@ -280,7 +301,8 @@ static void generate(struct worker *w) {
         }
         if (w->ended && now >= w->drain_end_ns) abandon(w, now);
         if (w->ended && (w->in_flight.count == 0 || now >= w->drain_end_ns)) return;
-        turn(w, schedule_deadline(w));
+        uint64_t wanted = schedule_deadline(w);
+        if (turn(w, wanted) && wanted > now) learn_lateness(w, wanted, now_ns());
     }
 }
 
