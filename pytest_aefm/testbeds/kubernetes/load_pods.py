@@ -17,12 +17,7 @@ from pytest_aefm.load.parts import Part
 from pytest_aefm.testbeds.kubernetes.deadman import GRACE_S
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import LOAD, ROLE_LABEL, UNDER_TEST
-from pytest_aefm.testbeds.kubernetes.restricted import (
-    UNMESHED_ANNOTATIONS,
-    UNMESHED_LABELS,
-    container_security,
-    pod_security,
-)
+from pytest_aefm.testbeds.kubernetes.restricted import container_security, only_on, pod_security, unmeshed
 
 __all__ = ["LOAD_LABEL", "POD_SCRIPT", "LoadPods"]
 
@@ -63,11 +58,8 @@ class LoadPods:
     def template(self) -> Json:
         """The pods as they are asked for: metadata and spec."""
         # Proxies of a service mesh beside the generator would be measured with it.
-        annotations = {**UNMESHED_ANNOTATIONS, "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
-        return {
-            "metadata": {"labels": {**self._labels, **UNMESHED_LABELS}, "annotations": annotations},
-            "spec": self._pod(),
-        }
+        stays = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+        return {"metadata": unmeshed(self._labels, stays), "spec": self._pod()}
 
     @property
     def _labels(self) -> dict[str, str]:
@@ -150,13 +142,11 @@ class LoadPods:
         }
 
     def _affinity(self) -> Json:
-        here = {"key": "kubernetes.io/hostname", "operator": "In", "values": list(self.nodes)}
         under_test: Mapping[str, str] = {RUN_LABEL: self.run, ROLE_LABEL: UNDER_TEST}
         apart = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": dict(under_test)}}
-        key = "requiredDuringSchedulingIgnoredDuringExecution"
         return {
-            "nodeAffinity": {key: {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
-            "podAntiAffinity": {key: [apart]},
+            "nodeAffinity": only_on(self.nodes),
+            "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]},
         }
 
     def _container(self) -> Json:

@@ -20,12 +20,7 @@ from pytest_aefm.testbeds.kubernetes.health import Failure, failures, has_ended
 from pytest_aefm.testbeds.kubernetes.manifests import LOAD, ROLE_LABEL
 from pytest_aefm.testbeds.kubernetes.preflight_needs import Remark
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, remove
-from pytest_aefm.testbeds.kubernetes.restricted import (
-    UNMESHED_ANNOTATIONS,
-    UNMESHED_LABELS,
-    container_security,
-    pod_security,
-)
+from pytest_aefm.testbeds.kubernetes.restricted import container_security, only_on, pod_security, unmeshed
 
 __all__ = ["Walker", "Way", "probe"]
 
@@ -138,8 +133,7 @@ def _said(connection: Connection, namespace: str, job: str, count: int) -> list[
 
 def _job(name: str, namespace: str, run: str, walker: Walker, ways: Sequence[Way]) -> Json:
     labels = {RUN_LABEL: run, ROLE_LABEL: LOAD, APP_LABEL: "aefm-probe"}
-    pod_labels = {**labels, **walker.labels, **UNMESHED_LABELS}
-    template = {"metadata": {"labels": pod_labels, "annotations": UNMESHED_ANNOTATIONS}, "spec": _pod(walker, ways)}
+    template = {"metadata": unmeshed({**labels, **walker.labels}), "spec": _pod(walker, ways)}
     spec = {
         "backoffLimit": 0,
         "activeDeadlineSeconds": _ENDS_S,
@@ -151,9 +145,6 @@ def _job(name: str, namespace: str, run: str, walker: Walker, ways: Sequence[Way
 
 
 def _pod(walker: Walker, ways: Sequence[Way]) -> Json:
-    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": list(walker.nodes)}
-    term = {"nodeSelectorTerms": [{"matchExpressions": [here]}]}
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}} if walker.nodes else {}
     size = {"cpu": "50m", "memory": "32Mi"}
     container = {
         "name": "probe",
@@ -169,7 +160,7 @@ def _pod(walker: Walker, ways: Sequence[Way]) -> Json:
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 0,
         "readinessGates": [{"conditionType": "aefm.dev/never"}],
-        "affinity": affinity,
+        "affinity": {"nodeAffinity": only_on(walker.nodes)} if walker.nodes else {},
         "securityContext": pod_security(),
         "containers": [container],
     }

@@ -28,11 +28,7 @@ def admission(manifests: Iterable[Manifest], mark: PodMark) -> Iterator[CheckRes
                     changed.add(f"{pod.workload}: {kind} {_spelled(asked.get(kind) or {})} became {_spelled(admitted)}")
     if changed:
         yield CheckResult("admission", False, message=f"the cluster changed {'; '.join(sorted(changed))}", warning=True)
-    known = {name for name, _ in wanted}
-    pods = [pod for pod in mark.pods.values() if pod.workload in known]
-    added = {
-        f"{one} beside {pod.workload}" for pod in pods for one in pod.containers if (pod.workload, one) not in wanted
-    }
+    added = {f"{name} beside {workload}" for workload, name in _added(wanted.keys(), mark)}
     if added:
         message = f"the cluster runs {', '.join(sorted(added))}: latencies and usage hold theirs, too"
         yield CheckResult("sidecars", False, message=message, warning=True)

@@ -18,12 +18,7 @@ from pytest_aefm.model import InterferenceSpec
 from pytest_aefm.testbeds.kubernetes.deadman import GRACE_S
 from pytest_aefm.testbeds.kubernetes.edits import APP_LABEL, RUN_LABEL, quantity
 from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, ROLE_LABEL
-from pytest_aefm.testbeds.kubernetes.restricted import (
-    UNMESHED_ANNOTATIONS,
-    UNMESHED_LABELS,
-    container_security,
-    pod_security,
-)
+from pytest_aefm.testbeds.kubernetes.restricted import container_security, only_on, pod_security, unmeshed
 from pytest_aefm.testbeds.kubernetes.stress_sampler import SCRIPT
 
 __all__ = [
@@ -101,13 +96,7 @@ class StressJob:
             "activeDeadlineSeconds": round(GRACE_S),
             "ttlSecondsAfterFinished": _ENDED_S,
             "template": {
-                "metadata": {
-                    "labels": {**labels, **UNMESHED_LABELS},
-                    "annotations": {
-                        **UNMESHED_ANNOTATIONS,
-                        "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
-                    },
-                },
+                "metadata": unmeshed(labels, {"cluster-autoscaler.kubernetes.io/safe-to-evict": "true"}),
                 "spec": self._pod(options),
             },
         }
@@ -128,15 +117,13 @@ class StressJob:
             "securityContext": container_security(),
             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
         }
-        here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [self.node]}
         never = [{"key": label, "operator": "DoesNotExist"} for label in CONTROL_PLANE]
-        required = {"nodeSelectorTerms": [{"matchExpressions": [here, *never]}]}
         pod: dict[str, Any] = {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": _GRACE_S,
-            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}},
+            "affinity": {"nodeAffinity": only_on([self.node], *never)},
             "securityContext": pod_security(),
             "containers": [container],
             "volumes": [{"name": "tmp", "emptyDir": {}}],
