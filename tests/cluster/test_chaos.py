@@ -88,13 +88,17 @@ def chaos_mesh(cluster: TestCluster, connection: Connection) -> Iterator[None]:
             return bool(connection.get(CHAOS.path())["kind"])
         return False
 
+    def defined() -> bool:
+        listed = connection.get(DEFINITIONS.path())["items"]
+        return any(item["spec"]["group"] == GROUP for item in listed)
+
     try:
         wait_for("no definitions", served, 20)
         yield
     finally:
         for one in made:
             connection.delete(DEFINITIONS.path(name=one["metadata"]["name"]), one["metadata"]["uid"])
-        wait_for("definitions stay", lambda: not served(), 20)
+        wait_for("definitions stay", lambda: not defined(), 60)  # the server says 404 of their objects earlier
         controller.stop()
 
 
