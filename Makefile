@@ -8,7 +8,6 @@ FUZZ_BUILD := build/fuzz
 # How long `make fuzz` takes for each of its targets, and which those are.
 FUZZ_SECONDS = 60
 FUZZ_TARGETS = $(notdir $(wildcard native/fuzz/corpus/*))
-TESTS = tests --ignore=tests/cluster --ignore=tests/packaging --ignore=tests/neighbours --ignore=tests/sdks
 NEIGHBOURS = pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-metadata jinja2 markupsafe
 SDKS = googleapis-common-protos $(addprefix opentelemetry-, api sdk semantic-conventions proto proto-json \
 	$(addprefix exporter-, http-transport otlp-common otlp-proto-common otlp-proto-http otlp-json-common otlp-json-http))
@@ -68,9 +67,10 @@ bars: setup ## Measure what the project promises, and run the tests ten times in
 	AEFM_TRACE_EXAMPLES=10000 $(PYTEST) tests/unit/test_traces.py tests/unit/test_critical_path.py tests/unit/test_trace_statistics.py
 	tools/environment.sh neighbours $(NEIGHBOURS)
 	for turn in 1 2 3 4 5 6 7 8 9 10; do \
-	  case $$turn in 4|5|6) how="-p xdist -n 2" ;; 7|8|9) how="-p randomly" ;; *) how="-p no:randomly" ;; esac; \
+	  case $$turn in 4|5|6) how="-p no:randomly -p xdist -n 2" ;; 7|8|9) how="-p randomly" ;; *) how="-p no:randomly" ;; esac; \
 	  echo "===== tests, run $$turn of 10: $$how"; \
-	  build/environments/neighbours/bin/python -m pytest $(TESTS) $$how || exit 1; \
+	  build/environments/neighbours/bin/python -m pytest $$how -n 4 tests/unit tests/plugin || exit 1; \
+	  build/environments/neighbours/bin/python -m pytest $$how tests/docs tests/local tests/native || exit 1; \
 	done
 	@[ -z "$$AEFM_TEST_CLUSTER" ] || AEFM_BARS=1 AEFM_KILLS=5 $(PYTEST) tests/cluster
 

@@ -15,6 +15,7 @@
 #include "record.h"
 #include "script.h"
 #include "tagged.h"
+#include "waking.h"
 
 /* What ended the window. */
 enum ending { ENDED_BY_DURATION, ENDED_BY_PRECISION, ENDED_BY_ABORT };
@@ -52,7 +53,7 @@ struct worker {
 
     struct loop loop;
     struct pacer pacer;
-    double wake_late_ns;   /* how late timers wake, on the average */
+    struct waking waking;
     uint64_t next_slot_ns; /* when the first request is due that is not yet taken into `due` or `delayed` */
     struct due_queue due;  /* wait for a free connection, in order */
     struct due_heap delayed;

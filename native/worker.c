@@ -10,7 +10,6 @@
 #define LEAD_MOST_NS (100 * NS_PER_US)
 #define LEAD_SHARE 0.1
 #define LEAD_LATENESSES 1.5
-#define LEARNING 0.1
 #define SCRATCH (64u << 10)
 #define DUE_MAX ((size_t)1 << 20) /* beyond this the schedule itself remembers what is due */
 #define SECONDS_MAX 1000000u
@@ -223,19 +222,12 @@ static void interrupt(struct worker *w, uint64_t now) {
     abandon(w, now);
 }
 
-/* Timers wake late, by about the same each time: what was wanted of one, and when it came. */
-static void learn_lateness(struct worker *w, uint64_t wanted, uint64_t now) {
-    if (now < wanted) return;
-    double late = (double)earliest(now - wanted, LEAD_MOST_NS);
-    w->wake_late_ns += (late - w->wake_late_ns) * LEARNING;
-}
-
 /* How long before a request is due to stop sleeping: as long as waking takes, at most a tenth of the time between
  * requests, for what is left of it is spun away. */
 static uint64_t wake_lead(const struct worker *w) {
     const struct options *o = w->run->options;
     double most = LEAD_SHARE * (double)NS_PER_S * o->threads / o->rate_rps;
-    uint64_t lead = (uint64_t)fmin(LEAD_LATENESSES * w->wake_late_ns, fmin(most, LEAD_MOST_NS));
+    uint64_t lead = (uint64_t)fmin(LEAD_LATENESSES * w->waking.late_ns, fmin(most, LEAD_MOST_NS));
     return lead > o->busy_poll_ns ? lead : o->busy_poll_ns;
 }
 
@@ -302,7 +294,7 @@ static void generate(struct worker *w) {
         if (w->ended && now >= w->drain_end_ns) abandon(w, now);
         if (w->ended && (w->in_flight.count == 0 || now >= w->drain_end_ns)) return;
         uint64_t wanted = schedule_deadline(w);
-        if (turn(w, wanted) && wanted > now) learn_lateness(w, wanted, now_ns());
+        if (turn(w, wanted) && wanted > now) waking_learn(&w->waking, wanted, now_ns(), LEAD_MOST_NS);
     }
 }
 

@@ -119,7 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(journal: Path, output: Path | None) -> None:
-    from pytest_aefm.report import Report, read_journal, write_report
+    from pytest_aefm.journal import read_journal
+    from pytest_aefm.report import Report, write_report
 
     report = Report()
     for message in read_journal(journal):

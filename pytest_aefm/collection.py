@@ -1,82 +1,25 @@
-"""From a marked test to its cases: parametrization, running order, plan. Imported only where a test is marked."""
+"""From a marked test to its cases: parametrization. Imported only where a test is marked."""
 
 from __future__ import annotations
 
 import inspect
-import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn, TypeVar
 
 import pytest
 
 from pytest_aefm import experiment
-from pytest_aefm.cases import unmarked, with_cases
+from pytest_aefm.cases import unmarked
 from pytest_aefm.errors import ConfigurationError, did_you_mean
 from pytest_aefm.load.scripts import changes_data, find_script
-from pytest_aefm.model import AppSpec, Case, ClusterSpec, Trial
-from pytest_aefm.progress import duration_text
+from pytest_aefm.model import AppSpec, Case, ClusterSpec
+from pytest_aefm.plan import NOTES
 from pytest_aefm.settings import settings_of
 
-__all__ = [
-    "ExperimentFile",
-    "estimates",
-    "is_experiment",
-    "parametrize",
-    "plan_lines",
-    "refuse_unmarked",
-    "running_order",
-]
-
-_NOTES = pytest.StashKey[dict[str, tuple[str, ...]]]()
-_ESTIMATES = pytest.StashKey[dict[str, float]]()
-
-# What converging costs, in seconds, where it is needed: a guess that only the plan and the progress use.
-_DEPLOY_S, _DISTURB_S, _CASE_S = 4.0, 1.0, 1.0
-
-
-class ExperimentFile(pytest.Module):
-    """A YAML file as a module with one test, ``test_<stem>(aefm_run)``: what holds for tests holds for it."""
-
-    def _getobj(self) -> ModuleType:
-        stem = re.sub(r"\W", "_", self.path.name.partition(".")[0])
-
-        def test(aefm_run: Callable[..., Trial]) -> None:
-            aefm_run()
-
-        test.__name__ = test.__qualname__ = f"test_{stem}"
-        test.__doc__ = f"The experiment of {self.path.name}."
-        module = ModuleType(stem)
-        module.__file__ = str(self.path)
-        setattr(module, test.__name__, pytest.mark.aefm(str(self.path))(test))
-        return module
-
-    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
-        """Yield the cases; where they lie is the file, not here."""
-        for item in super().collect():
-            if isinstance(item, pytest.Function):
-                item.reportinfo = partial(_place, self.path, item.name)  # type: ignore[method-assign] # of this item
-            yield item
-
-    def funcnamefilter(self, name: str) -> bool:
-        """Accept the test whatever ``python_functions`` says."""
-        return name.startswith("test_")
-
-
-def _place(path: Path, name: str) -> tuple[Path, int, str]:
-    return path, 0, name
-
-
-_TELLING = re.compile(r"^(?:\{.*?)?[\"']?(?:app|script|rate|slos|test_cases)[\"']?\s*:", re.MULTILINE)
-
-
-def is_experiment(path: Path) -> bool:
-    """Return whether a YAML file, well-formed or not, has a key at its top that every experiment has one of."""
-    return _TELLING.search(path.read_text(encoding="utf-8", errors="replace")) is not None
+__all__ = ["parametrize", "refuse_unmarked"]
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
@@ -127,7 +70,7 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     options = experiment.merge_markers([marker.kwargs for marker in markers])
     name = metafunc.definition.originalname.removeprefix("test_")
     chosen = experiment.from_options(options, where=where, name=name, base=paths[0] if paths else None)
-    metafunc.config.stash.setdefault(_NOTES, {})[where] = chosen.notes
+    metafunc.config.stash.setdefault(NOTES, {})[where] = chosen.notes
     if settings.seed_said:
         chosen = replace(chosen, seed=None)
     cases = chosen.cases(confidence=settings.confidence, seed=settings.seed)
@@ -138,7 +81,7 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
     if settings.plan and testbed == "kubernetes":  # AEFM's files can be planned without what they refer to
         found = _tolerant(lacking, lambda: _script(metafunc, chosen), None)
         app = _tolerant(lacking, lambda: _app(metafunc, chosen, testbed), chosen.app)
-        metafunc.config.stash[_NOTES][where] = (*chosen.notes, *lacking)
+        metafunc.config.stash[NOTES][where] = (*chosen.notes, *lacking)
     else:
         found, app = _script(metafunc, chosen), _app(metafunc, chosen, testbed)
     if testbed == "local":
@@ -148,7 +91,7 @@ def _cases(metafunc: pytest.Metafunc, where: str) -> list[Case]:
         mutates = changes_data(found)
     if mutates and len(cases) > 1:
         note = f"{chosen.script} changes the application's data: each case meets what those before it have left"
-        metafunc.config.stash[_NOTES][where] = (*metafunc.config.stash[_NOTES][where], note)
+        metafunc.config.stash[NOTES][where] = (*metafunc.config.stash[NOTES][where], note)
     settled = partial(
         replace, testbed=testbed, app=app, script_path=found, repeats=chosen.repeats, origin=str(chosen.source or where)
     )
@@ -298,127 +241,3 @@ def _path(metafunc: pytest.Metafunc, arguments: tuple[Any, ...], where: str) -> 
             return candidate
     looked = " or ".join(dict.fromkeys(str(candidate) for candidate in candidates))
     raise ConfigurationError(where, f"experiment file {str(arguments[0])!r} not found", f"a file at {looked}")
-
-
-def running_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return our items in running order: test functions as first met, each one's cases by their position.
-
-    A test that is parametrized further, or repeated, has variants: each of them keeps the places that pytest gave it.
-    """
-    groups: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        groups.setdefault(_function(item), []).append(item)
-    return [item for group in groups.values() for item in _by_position(group)]
-
-
-def _by_position(items: Sequence[pytest.Item]) -> Iterator[pytest.Item]:
-    variants: dict[tuple[Any, ...], list[pytest.Item]] = {}
-    for item in sorted(items, key=lambda item: _case(item).position, reverse=True):
-        variants.setdefault(_variant(item), []).append(item)
-    return (variants[_variant(item)].pop() for item in items)
-
-
-def _variant(item: pytest.Item) -> tuple[Any, ...]:
-    """Return which values a test has of parameters that are not ours."""
-    indices = item.callspec.indices  # type: ignore[attr-defined] # only parametrized items come here
-    return tuple(sorted((name, index) for name, index in indices.items() if name != "aefm_case"))
-
-
-def _function(item: pytest.Item) -> str:
-    return item.nodeid.partition("[")[0]
-
-
-def _case(item: pytest.Item) -> Case:
-    case: Case = item.callspec.params["aefm_case"]  # type: ignore[attr-defined] # only parametrized items come here
-    return case
-
-
-def estimates(item: pytest.Item) -> tuple[float, Mapping[str, float]]:
-    """Return how many seconds a case will take, and that of every case of the session by node id.
-
-    Raises:
-        ConfigurationError: the hook of a case's cost fails, or gives no number.
-    """
-    session = item.session
-    if _ESTIMATES not in session.stash:
-        found: dict[str, float] = {}
-        before: Case | None = None
-        for each, case in with_cases(session.items):
-            found[each.nodeid] = _cost_s(each.config, before, case)
-            before = case
-        session.stash[_ESTIMATES] = found
-    known = session.stash[_ESTIMATES]
-    return known.get(item.nodeid, 0.0), known
-
-
-def _cost_s(config: pytest.Config, before: Case | None, case: Case) -> float:
-    try:
-        cost = config.hook.pytest_aefm_case_cost(config=config, case=case, previous=before)
-        seconds = _estimate_s(before, case) if cost is None else float(cost)
-        if not 0 <= seconds < math.inf:
-            raise ValueError(f"got {cost!r}")
-    except Exception as error:
-        what = f"{type(error).__name__} for {case.id}: {error}"
-        raise ConfigurationError("pytest_aefm_case_cost", what, "a number of seconds, or None") from None
-    return seconds
-
-
-def _estimate_s(before: Case | None, case: Case) -> float:
-    seconds = case.load.warmup_s + case.load.duration_s + _CASE_S + _filling_s(before, case)
-    if before is None or before.app != case.app or before.testbed != case.testbed:
-        return seconds + _DEPLOY_S + (_DISTURB_S if case.interference else 0)
-    return seconds + (_DISTURB_S if before.interference != case.interference else 0)
-
-
-def _filling_s(before: Case | None, case: Case) -> float:
-    """Return how long memory doses take to fill that the case before did not have."""
-    kept = before.interference if before is not None and before.testbed == case.testbed else ()
-    fresh = [spec for spec in case.interference if spec not in kept and spec.kind.startswith("mem_")]
-    if not fresh:
-        return 0.0
-    if case.testbed == "local":
-        from pytest_aefm.testbeds import local_doses
-
-        return local_doses.filling_s(fresh)
-    from pytest_aefm.interference import filling_s
-
-    return filling_s(fresh, sum(spec.count for spec in fresh))
-
-
-def plan_lines(items: Sequence[pytest.Item]) -> Iterator[str]:
-    """Yield the plan: every case in running order, what changes before it, the time it needs; then the sum."""
-    ours = list(with_cases(items))
-    if not ours:
-        yield "no cases to run"
-        return
-    rows, before, total = [], None, 0.0
-    for number, (item, case) in enumerate(ours, 1):
-        seconds, _ = estimates(item)
-        total += seconds
-        filling = _filling_s(before, case)
-        changes = _changes(before, case) + (f", memory filled in {filling:.1f} s" if filling >= 0.1 else "")
-        rows.append((str(number), item.name, changes, duration_text(seconds)))
-        before = case
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        yield "  ".join([row[0].rjust(widths[0]), *cells[1:3], row[3].rjust(widths[3])])
-    planned = {_function(item) for item, _ in ours}
-    for where, notes in ours[0][0].config.stash.get(_NOTES, {}).items():
-        yield from (f"note: {where}: {note}" for note in notes if where in planned)
-    yield f"{len(ours)} case{'s' if len(ours) > 1 else ''}, about {duration_text(total)}; nothing was run"
-
-
-def _changes(before: Case | None, case: Case) -> str:
-    """Say what changes from one case to the next: factors, and the script between tests of one experiment."""
-    if before is None:
-        return "deploy " + case.app.name
-    if (before.experiment, before.origin) != (case.experiment, case.origin):
-        return f"experiment {case.experiment}" + ("" if before.app == case.app else f", deploy {case.app.name}")
-    changed = [f"script {case.load.script}"] if before.load.script != case.load.script else []
-    changed += [
-        f"{name} {before.factors.get(name, '-')} -> {value}"
-        for name, value in case.factors.items()
-        if before.factors.get(name) != value
-    ]
-    return ", ".join(changed) or "nothing"

@@ -12,23 +12,23 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_aefm.progress import Lines, Progress, Status
 from pytest_aefm.recording import CLEANUP, KEPT, MESSAGE
 from pytest_aefm.run_facts import run_facts
-from pytest_aefm.settings import Settings, settings_of
+from pytest_aefm.screen import Curtain, progress_of, standard_output
+from pytest_aefm.settings import settings_of
 from pytest_aefm.table import table_lines, warning_lines
 from pytest_aefm.termination import Termination
 
 if TYPE_CHECKING:
-    from pytest_aefm.report import Journal, Report
+    from pytest_aefm.journal import Journal
+    from pytest_aefm.report import Report
 
 __all__ = ["Controller"]
 
@@ -59,10 +59,10 @@ class Controller:
         self._kept: list[str] = []
         self._problems: list[str] = []
         self._written: list[Path] = []
-        self._fd = _standard_output(config, self._settings)
+        self._fd = standard_output(config, self._settings)
         self._termination, self._workers = Termination(), False
-        self.progress = _progress(config, self._fd)
-        config.pluginmanager.register(_Curtain(self.progress), "aefm-curtain")
+        self.progress = progress_of(config, self._fd)
+        config.pluginmanager.register(Curtain(self.progress), "aefm-curtain")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in a message, or what pytest says of a test that has a trial."""
@@ -104,13 +104,14 @@ class Controller:
             return
         attempt = {"nodeid": key[0], "worker": key[1], "attempt": noted.attempt}
         if any(attempt.items() <= entry.items() for entry in reversed(self._report.trials)):
-            from pytest_aefm.report import redact
+            from pytest_aefm.redaction import redact
 
             self._take({"kind": "outcome", **attempt, "outcome": noted.outcome, "message": redact(noted.message)})
 
     def _take(self, message: dict[str, Any]) -> None:
         """Apply one message, in the journal first."""
-        from pytest_aefm.report import SCHEMA_VERSION, Journal, Report, ignore_in_git
+        from pytest_aefm.journal import Journal, ignore_in_git
+        from pytest_aefm.report import SCHEMA_VERSION, Report
 
         if self._report is None:
             self._report = Report()
@@ -273,95 +274,6 @@ class Controller:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-
-class _Curtain:
-    """Has the progress step aside while pytest, or a debugger, writes to the terminal."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._debugging: list[contextlib.ExitStack] = []
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_logstart(self) -> Generator[None, None, None]:
-        """Let pytest write of a test that begins."""
-        with self._progress.aside():
-            return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
-        """Let pytest write of an outcome; of messages it writes nothing."""
-        with contextlib.nullcontext() if report.when == MESSAGE else self._progress.aside():
-            return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_logfinish(self) -> Generator[None, None, None]:
-        """Let pytest write of a test that is over."""
-        with self._progress.aside():
-            return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
-    def pytest_testnodedown(self) -> Generator[None, None, None]:
-        """Let xdist write of a worker that is gone."""
-        with self._progress.aside():
-            return (yield)
-
-    def pytest_enter_pdb(self) -> None:
-        """Leave the screen to the debugger."""
-        stack = contextlib.ExitStack()
-        stack.enter_context(self._progress.aside())
-        self._debugging.append(stack)
-
-    def pytest_leave_pdb(self) -> None:
-        """Go on."""
-        if self._debugging:
-            self._debugging.pop().close()
-
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_sessionfinish(self) -> Generator[None, None, None]:
-        """Tell that what was started is being stopped, and nothing after that: pytest writes its summary."""
-        self._progress.stopping()
-        try:
-            return (yield)
-        finally:
-            self._progress.close()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_internalerror(self) -> None:
-        """Leave the screen to the error."""
-        self._progress.close()
-
-
-def _standard_output(config: pytest.Config, settings: Settings) -> int | None:
-    """Return a descriptor of our own of the real standard output, or None where nothing is to be told."""
-    quiet = config.getoption("verbose", 0) < 0 or not config.pluginmanager.has_plugin("terminal")
-    if quiet or settings.plan:
-        return None
-    try:
-        return os.dup(1)  # capture is suspended while plugins are configured
-    except OSError:  # closed
-        return None
-
-
-def _progress(config: pytest.Config, fd: int | None) -> Progress:
-    """Return the progress with the views that suit: where others write to the terminal during tests, only lines."""
-    if fd is None:
-        return Progress()
-    lines = partial(Lines, fd)
-    others = config.getoption("capture", "no") != "fd" or config.getoption("setupshow", False) or _logs_live(config)
-    if others or not os.isatty(fd) or os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
-        return Progress(lines)
-    colour = config.getoption("color", "auto") != "no" and os.environ.get("PY_COLORS") != "0"
-    return Progress(partial(Status, fd, colour), lines)
-
-
-def _logs_live(config: pytest.Config) -> bool:
-    if config.getoption("log_cli_level", None) is not None:
-        return True
-    try:
-        return bool(config.getini("log_cli"))
-    except (KeyError, ValueError):  # without the logging plugin
-        return False
 
 
 def _key(report: pytest.TestReport) -> _Key:

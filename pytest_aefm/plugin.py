@@ -52,7 +52,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Mod
         return None
     ours = any(_matches(file_path, parent.config, pattern) for pattern in parent.config.getini("aefm_files"))
     if ours or parent.session.isinitpath(file_path):
-        from pytest_aefm.collection import ExperimentFile, is_experiment
+        from pytest_aefm.yaml_files import ExperimentFile, is_experiment
 
         if ours or is_experiment(file_path):  # other plugins have YAML files, too
             return ExperimentFile.from_parent(parent, path=file_path)
@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(what)
     places = [index for index, item in enumerate(items) if case_of(item) is not None]
     if places:
-        from pytest_aefm.collection import running_order
+        from pytest_aefm.plan import running_order
 
         for index, item in zip(places, running_order([items[index] for index in places]), strict=True):
             items[index] = item
@@ -98,8 +98,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         refuse_unwritable(session.config, by_ini=True)
     neighbour = session.config.pluginmanager.has_plugin("timeout")
     if cases and neighbour and settings_of(session.config).worker in (None, "gw0"):
-        from pytest_aefm.collection import estimates
         from pytest_aefm.neighbours import warn_of_timeouts
+        from pytest_aefm.plan import estimates
 
         with _usage_errors():
             warn_of_timeouts([(item, estimates(item)[0]) for item in cases])
@@ -123,7 +123,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         session.testsfailed and not session.config.option.continue_on_collection_errors
     ):
         return None
-    from pytest_aefm.collection import plan_lines
+    from pytest_aefm.plan import plan_lines
 
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     write = reporter.write_line if reporter else print
@@ -138,7 +138,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begin an attempt of a case."""
     case = case_of(item)
     if case is not None:
-        from pytest_aefm.collection import estimates
+        from pytest_aefm.plan import estimates
 
         state = recording.new_state(item, case)
         try:

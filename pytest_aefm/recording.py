@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from pytest_aefm.model import Case, Trial
     from pytest_aefm.testbeds import Testbed
 
-__all__ = ["CLEANUP", "KEPT", "MESSAGE", "STATE", "ItemState", "broken_trial", "record", "record_tables", "tell"]
+__all__ = [
+    "CLEANUP",
+    "KEPT",
+    "MESSAGE",
+    "STATE",
+    "ItemState",
+    "broken_trial",
+    "record",
+    "record_tables",
+    "tell",
+    "told",
+]
 
 MESSAGE: Any = "aefm"
 """A phase of our own beside setup, call and teardown: the one channel that is live under xdist, too."""
@@ -94,7 +105,7 @@ def tell_testbed(item: pytest.Item, testbed: Testbed) -> None:
     if item.config.stash.get(_DESCRIBED, False):
         return
     from pytest_aefm.model import as_json
-    from pytest_aefm.report import redact
+    from pytest_aefm.redaction import redact
 
     item.config.stash[_DESCRIBED] = True
     state, facts = item.stash[STATE], redact(as_json(testbed.describe()))
@@ -187,6 +198,11 @@ def record_tables(item: pytest.Item, trial: Trial, folder: Path) -> None:
     except ReportError as error:
         message["problem"] = str(error)
     tell(item, message)
+
+
+def told(error: BaseException) -> str:
+    """Return what an exception says, for those who do not see its traceback."""
+    return f"{type(error).__name__}: {error}"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -1,7 +1,6 @@
 """The report: a fold over messages, the same live and from a journal. Entries are plain JSON values.
 
-Messages are ``{"kind": "run" | "phase" | "trial" | "outcome" | "end", ...}``; the journal is one per line, the run's
-first, flushed at each trial, so that a crash loses at most the running one.
+Messages are ``{"kind": "run" | "phase" | "trial" | "outcome" | "end", ...}``.
 """
 
 from __future__ import annotations
@@ -12,56 +11,26 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pytest_aefm.comparison import with_growth
 from pytest_aefm.errors import ReportError
 from pytest_aefm.judgement import format_value
 from pytest_aefm.model import Case, LoadResult, Trial, as_json
+from pytest_aefm.redaction import redact
 
 __all__ = [
     "SCHEMA_VERSION",
-    "Journal",
     "Report",
     "broken_entry",
     "check_writable",
     "identity",
-    "ignore_in_git",
-    "read_journal",
-    "redact",
     "table_rows",
     "trial_entry",
     "write_report",
 ]
 
 SCHEMA_VERSION = 1
-
-_SECRET_NAMES = r"password|passwd|token|secret|api[_-]?key|authorization|credential"
-_SECRET_VALUE = re.compile(
-    rf"(?i)((?:(?<![\w-])--?[\w-]*(?:{_SECRET_NAMES})[\w-]*\s+"  # an option and its value
-    rf"|[\w-]*(?:{_SECRET_NAMES})[\w-]*[\"']?\s*[=:]\s*)[\"']?)((?:bearer\s+)?[^\s\"'&,;]+)"
-)
-_SECRET_KEY = re.compile(rf"(?i)(?:{_SECRET_NAMES})")
-_USERINFO = re.compile(r"(\w+://)[^/\s@]+@")
-
-
-def redact(value: Any) -> Any:
-    """Return the JSON value without secrets: values of keys, options and URLs that look like credentials."""
-    if isinstance(value, str):
-        return _USERINFO.sub(r"\1***@", _SECRET_VALUE.sub(r"\1***", value))
-    if isinstance(value, Mapping):
-        return {
-            key: "***" if isinstance(item, str) and _SECRET_KEY.search(str(key)) else redact(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        items = [redact(item) for item in value]
-        for index, item in enumerate(value[:-1]):  # an option and its value as two arguments
-            if isinstance(item, str) and item.startswith("-") and "=" not in item and _SECRET_KEY.search(item):
-                items[index + 1] = "***"
-        return items
-    return value
-
 
 _NAMES = ("id", "nodeid", "case", "experiment", "app", "factors")
 """What tells trials apart: no secret, whatever it looks like."""
@@ -225,88 +194,6 @@ def _redeployed(trials: Iterable[Mapping[str, Any]]) -> set[str]:
         if entry.get("repeats") and generation is not None:
             deployments.setdefault(_point(entry), []).append((entry.get("worker"), generation))
     return {point for point, seen in deployments.items() if 1 < len(seen) == len(set(seen))}
-
-
-class Journal:
-    """A run's file of messages, one JSON value a line; one that matters is on disk when ``write`` returns."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: TextIO = path.open("w", encoding="utf-8")
-
-    def write(self, message: Mapping[str, Any]) -> None:
-        """Append one message; trials and ends are synced to the disk."""
-        self._file.write(json.dumps(message, separators=(",", ":"), allow_nan=False) + "\n")
-        self._file.flush()
-        if message["kind"] in ("run", "trial", "end"):
-            os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def ignore_in_git(folder: Path) -> None:
-    """Have git leave a folder of runs alone, which is made if need be; a .gitignore that is there stays as it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="utf-8") as file:
-        file.write("# Made by pytest-aefm: what it keeps of runs on this machine.\n*\n")
-
-
-def read_journal(path: Path) -> Iterable[dict[str, Any]]:
-    """Yield the messages of a journal; a last line that a crash cut short is left out.
-
-    Raises:
-        ReportError: it cannot be read, is no journal or one of a newer schema, or a line in its middle is damaged.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReportError(str(path), f"cannot be read: {error}", "a journal of a run") from error
-    _refuse_other(path, lines[0] if lines else "")
-    for number, line in enumerate(lines, 1):
-        try:
-            message = _message(line)
-        except ValueError as error:
-            if number == len(lines):
-                return
-            raise ReportError(f"{path}:{number}", f"damaged line: {error}", "one JSON message a line") from error
-        yield message
-
-
-_PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "run": ("run", ()),
-    "end": ("run", ()),
-    "trial": ("trial", ("nodeid", "attempt")),
-}
-"""What messages must hold: a mapping, with these keys."""
-
-
-def _message(line: str) -> dict[str, Any]:
-    message = json.loads(line)
-    kind = message.get("kind") if isinstance(message, dict) else None
-    if not isinstance(kind, str):
-        raise ValueError("not a message")
-    name, keys = _PARTS.get(kind, ("", ("nodeid",)))
-    part = message.get(name) if name else message
-    if not isinstance(part, dict) or any(key not in part for key in keys):
-        raise ValueError(f"not a message of kind {kind!r}")
-    assert isinstance(message, dict)
-    return message
-
-
-def _refuse_other(path: Path, first: str) -> None:
-    """Refuse a file that does not begin as a journal does, with the run and the version of its format."""
-    try:
-        start = _message(first)
-    except ValueError:
-        start = {}
-    version = start.get("schema")
-    if start.get("kind") != "run" or not isinstance(version, int):
-        raise ReportError(str(path), "not a journal", "a journal.jsonl of a run, which begins with the run")
-    if version > SCHEMA_VERSION:
-        raise ReportError(str(path), f"schema {version}", f"at most {SCHEMA_VERSION}", "install a newer pytest-aefm")
 
 
 def check_writable(path: Path, subject: str) -> None:

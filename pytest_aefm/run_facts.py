@@ -21,7 +21,7 @@ def run_facts(config: pytest.Config, settings: Settings) -> dict[str, Any]:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    from pytest_aefm.report import redact
+    from pytest_aefm.redaction import redact
     from pytest_aefm.testbeds.machine import machine_facts
 
     versions = {"python": platform.python_version()}

@@ -11,41 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_aefm.collectors import Collector, Observations
-from pytest_aefm.collectors.blame import find_blame
+from pytest_aefm.assessment import assess
+from pytest_aefm.collectors import Collector
 from pytest_aefm.collectors.running import Bounds, Collect, run_collectors
 from pytest_aefm.collectors.tables import tables_of
-from pytest_aefm.decision import Latency
-from pytest_aefm.errors import (
-    AefmError,
-    Broken,
-    DeploymentError,
-    Inconclusive,
-    InvalidMeasurement,
-    LoadError,
-    NoData,
-    SLOViolated,
-    VerdictError,
-)
-from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.judgement import (
-    abort_findings,
-    blame_lines,
-    dose_checks,
-    findings_of,
-    judge_slos,
-    load_checks,
-    slo_table,
-    start_check,
-    verdict_of,
-    verdict_of_error,
-)
+from pytest_aefm.errors import AefmError, DeploymentError, LoadError
+from pytest_aefm.judgement import start_check, verdict_of_error
 from pytest_aefm.load import Driver, LoadRun
-from pytest_aefm.model import Case, Dose, Finding, LoadResult, LoadSpec, Trial, Verdict
-from pytest_aefm.slo import labels
+from pytest_aefm.model import Case, Finding, LoadResult, LoadSpec, Trial, Verdict
 from pytest_aefm.testbeds import Deployment, Testbed
 
-__all__ = ["Changes", "Events", "Smoked", "raise_for_verdict", "run_trial"]
+__all__ = ["Changes", "Events", "Smoked", "run_trial"]
 
 _DEPLOYMENTS = 3  # that a case may take until one is quiet
 _RESULT_DEADLINE_S = 15.0
@@ -150,7 +126,7 @@ def run_trial(
             seen, states = run_collectors(tasks, result.window, bounds or Bounds(), once="testbed")
         with phases("judge"):
             trial = replace(trial, checks=(start_check(run.window, result.window),))
-            trial = _judge(trial, result, seen, states, chosen, confidence)
+            trial = assess(trial, result, seen, states, chosen, confidence)
         files = tuple(f"{artifacts.parent.name}/{artifacts.name}/{path.name}" for path in sorted(artifacts.glob("*.*")))
         return replace(
             trial,
@@ -163,42 +139,6 @@ def run_trial(
         verdict = verdict_of_error(error)
         finding = Finding(verdict, phases.current, str(error))
         return replace(trial, verdict=verdict, findings=(finding,), phases=phases.seconds, error=error)
-
-
-def raise_for_verdict(trial: Trial, check: bool = True) -> None:
-    """Raise what the verdict asks for, as ``subprocess.run(check=True)`` would; ``check=False`` leaves broken, invalid.
-
-    Raises:
-        Broken, InvalidMeasurement: always. SLOViolated, NoData, Inconclusive: with ``check``.
-    """
-    __tracebackhide__ = True  # pytest shows the caller's line
-    kinds: dict[Verdict, type[VerdictError]] = {
-        Verdict.BROKEN: Broken,
-        Verdict.INVALID: InvalidMeasurement,
-        Verdict.VIOLATED: SLOViolated,
-        Verdict.NO_DATA: NoData,
-        Verdict.INCONCLUSIVE: Inconclusive,
-    }
-    kind = kinds.get(trial.verdict)
-    if kind is None or not (check or kind in (Broken, InvalidMeasurement)):
-        return
-    # An AefmError says in its message what is to be known; its traceback would be of the plugin.
-    raise kind(explain(trial), trial) from (None if isinstance(trial.error, AefmError) else trial.error)
-
-
-def explain(trial: Trial) -> str:
-    """Say why a trial has its verdict: the reason first, then every further finding and the table of SLOs."""
-    lines = [trial.reason]
-    lines += [f"also {item.verdict}: {item.message}" for item in trial.findings if item.message != trial.reason]
-    if trial.blame is not None:
-        lines += blame_lines(trial.blame)
-    if trial.verdict == Verdict.INVALID:
-        lines.append("this says nothing of the application: measure again, or see what 'aefm doctor' says")
-    if trial.slos:
-        severity = list(Verdict)
-        ordered = sorted(trial.slos, key=lambda result: severity.index(Verdict(result.verdict)))
-        lines += ["", *(["not counted:"] if trial.verdict == Verdict.INVALID else []), slo_table(ordered)]
-    return "\n".join(lines)
 
 
 def _settle(
@@ -234,8 +174,19 @@ def _smoke(
     key = (deployment.app, deployment.generation, script)
     if key in smoked:
         return
-    little = replace(load, rate_rps=10, duration_s=0.3, warmup_s=0, timeout_s=max(5.0, load.timeout_s), connections=2)
-    little = replace(little, threads=1, requests=False, precision=None, abort=None, max_connections=None)
+    little = replace(
+        load,
+        rate_rps=10,
+        duration_s=0.3,
+        warmup_s=0,
+        timeout_s=max(5.0, load.timeout_s),
+        connections=2,
+        threads=1,
+        requests=False,
+        precision=None,
+        abort=None,
+        max_connections=None,
+    )
     folder = artifacts / "smoke"
     folder.mkdir(exist_ok=True)
     run = testbed.start_load(driver, little, script, folder)
@@ -271,103 +222,6 @@ def _drive(run: LoadRun, testbed: Testbed, load: LoadSpec) -> tuple[Any, Any, Lo
 def _wait_until(mono_s: float, run: LoadRun, step_s: float = 0.1) -> None:
     while (left := mono_s - time.monotonic()) > 0 and not run.ended():
         time.sleep(min(left, step_s))
-
-
-def _judge(
-    trial: Trial,
-    load: LoadResult,
-    seen: Mapping[str, Observations],
-    states: Mapping[str, Mapping[str, Any]],
-    collectors: Sequence[Collector],
-    confidence: float,
-) -> Trial:
-    metrics: dict[str, float | Latency | LatencyHistogram] = load.all_metrics()
-    unfit: dict[str, str] = {}
-    for observations in seen.values():
-        unfit |= observations.unfit
-        metrics.update((name, value) for name, value in observations.metrics.items() if name not in observations.unfit)
-    doses = tuple(dose for observations in seen.values() for dose in observations.doses)
-    proven = {dose.kind for dose in doses}
-    doses += tuple(
-        Dose(spec.kind, spec.count, 0.0, False, f"{spec.kind}: nothing proves that the dose was delivered")
-        for spec in trial.case.interference
-        if spec.kind not in proven
-    )
-    checks = (
-        *trial.checks,
-        *load_checks(load),
-        *(item for observations in seen.values() for item in observations.checks),
-        *dose_checks(doses),
-    )
-    missing = {
-        name: f"collector {collector.name!r} failed: {states[collector.name].get('reason', '')}"
-        for collector in collectors
-        if collector.name not in seen
-        for name in collector.provides
-    }
-    if "testbed" not in seen:
-        reason = f"the testbed's own counters could not be read: {states['testbed'].get('reason', '')}"
-        missing |= dict.fromkeys(("cpu", "cpu_cores", "memory", "restarts"), reason)
-    unknown = {**load.unknown, **_cover(trial.case, load, seen, metrics), **unfit}
-    slos = judge_slos(trial.case.slos, metrics, confidence, unknown)
-    findings = findings_of(checks, slos, missing, load.overloaded, unfit, abort_findings(load))
-    effect = {key: value for observations in seen.values() for key, value in observations.effect.items()}
-    analysis = next((one.traces for one in seen.values() if one.traces is not None), None)
-    return replace(
-        trial,
-        verdict=verdict_of(findings),
-        findings=findings,
-        metrics=_numbers(load, metrics),
-        slos=slos,
-        checks=checks,
-        doses=doses,
-        effect=effect,
-        blame=find_blame(slos, analysis, metrics, effect),
-        collectors=states,
-        artifacts=tuple(path for observations in seen.values() for path in observations.artifacts),
-    )
-
-
-def _cover(
-    case: Case,
-    load: LoadResult,
-    seen: Mapping[str, Observations],
-    metrics: dict[str, float | Latency | LatencyHistogram],
-) -> dict[str, str]:
-    """Add the traces' coverage to the metrics; below the case's least, take out what traces say, and return why."""
-    sent = load.achieved if load.sent is None else load.sent
-    traces = [one.traces.traces for one in seen.values() if one.traces is not None]
-    if not traces or not sent:
-        return {}
-    coverage = metrics["trace_coverage"] = max(traces) / sent
-    if coverage >= case.min_trace_coverage:
-        return {}
-    reason = f"traces of {coverage:.1%} of the requests sent, min_trace_coverage {case.min_trace_coverage:.1%}"
-    dropped = [name for name in metrics if name.startswith("self_time(")]
-    return {name: reason for name in dropped if metrics.pop(name) is not None}
-
-
-def _numbers(load: LoadResult, metrics: Mapping[str, float | Latency | LatencyHistogram]) -> dict[str, Any]:
-    """Return the metrics as plain numbers: percentiles in ms, shares of 1, cores, bytes, counts."""
-    latency = load.observed_latency()
-    numbers: dict[str, Any] = {"goodput": load.goodput, "error_rate": load.error_rate}
-    if latency is not None and latency.count:
-        numbers |= {f"p{q:g}": round(latency.percentile_ms(q), 3) for q in (50, 90, 95, 99, 99.9)}
-        everything = latency.exact.merge(latency.at_least)
-        numbers |= {"mean": round(everything.mean_us / 1e3, 3), "max": round(everything.max_us / 1e3, 3)}
-    for tag, account in load.tags.items():
-        of_tag = account.observed_latency()
-        if of_tag is not None and of_tag.count:
-            numbers |= {f"p{q:g}{labels(tag)}": round(of_tag.percentile_ms(q), 3) for q in (50, 95, 99)}
-    numbers["achieved_rps"] = round(load.achieved / load.window.duration_s, 3)
-    numbers["overloaded"] = load.overloaded
-    for key, value in metrics.items():
-        if isinstance(value, LatencyHistogram):
-            name = key.removesuffix(")")
-            numbers |= {f"{name}, p{q})": round(value.percentile_us(q) / 1e3, 3) for q in (50, 95, 99)}
-        elif not isinstance(value, Latency):
-            numbers[key] = value
-    return numbers
 
 
 def _data(load: LoadSpec, deployment: Deployment, changes: Changes) -> dict[str, Any]:

@@ -377,7 +377,8 @@ def fixture_page() -> list[str]:
         "`aefm_run`.",
     )
     rows = []
-    for function in ast.parse(Path(fixtures.__file__).read_text()).body:
+    files = sorted(Path(fixtures.__file__).parent.glob("*.py"))
+    for function in [one for file in files for one in ast.parse(file.read_text()).body]:
         if isinstance(function, ast.FunctionDef) and function.name in fixtures.__all__:
             scopes = [
                 ast.literal_eval(keyword.value)

@@ -13,6 +13,8 @@
 #define SWEEP_NS NS_PER_S
 #define DRAIN_NS (500 * NS_PER_MS)
 #define ANSWER_HEAD_MAX 256
+#define LEAD_MOST_NS (100 * NS_PER_US)
+#define LEAD_LATENESSES 1.5
 
 void service_bury(struct service *s, void *memory) { buffer_append(&s->graveyard, &memory, sizeof memory); }
 
@@ -147,9 +149,19 @@ int service_open(struct service *s, const struct service_config *config, struct 
     return 0;
 }
 
+/* Wait for events until a moment at most. As much of it as waking takes is not slept but looked away. */
+static int wait_until(struct service *s, uint64_t deadline_ns) {
+    uint64_t lead = (uint64_t)(LEAD_LATENESSES * s->waking.late_ns), began = now_ns();
+    if (lead > LEAD_MOST_NS) lead = LEAD_MOST_NS;
+    uint64_t wanted = deadline_ns == LOOP_FOREVER || deadline_ns < lead ? deadline_ns : deadline_ns - lead;
+    int n = loop_wait(&s->loop, wanted);
+    if (n == 0 && wanted > began) waking_learn(&s->waking, wanted, now_ns(), LEAD_MOST_NS);
+    return n;
+}
+
 void service_turn(struct service *s, uint64_t deadline_ns) {
     uint64_t timer_ns = timers_next_ns(&s->timers);
-    int n = loop_wait(&s->loop, timer_ns < deadline_ns ? timer_ns : deadline_ns);
+    int n = wait_until(s, timer_ns < deadline_ns ? timer_ns : deadline_ns);
     for (int i = 0; i < n; i++) {
         struct stream *stream = s->loop.events[i].data.ptr;
         if (stream && stream->fd >= 0) stream->ready(stream, s->loop.events[i].events);

@@ -19,6 +19,7 @@
 #include "mesh/stream.h"
 #include "mesh/timers.h"
 #include "mesh/tracer.h"
+#include "waking.h"
 
 #define SCRATCH_BYTES 65536u
 #define FAILURE_MAX 384u
@@ -162,6 +163,7 @@ struct service {
     int stop_fd;    /* an eventfd: readable when the service is to end */
     struct loop loop;
     struct timers timers;
+    struct waking waking;
     struct rng rng;
     uint64_t started_ns;
     struct compute *compute;

@@ -63,12 +63,16 @@ def increase(series: Iterable[Sequence[Sample]], window: Window) -> float | None
 
 
 def too_few(points: int, window: Window, interval_s: float | None) -> str:
-    """Say why so many samples in the window carry no peak, and how long it must be; empty where they do."""
+    """Say why so many samples in the window carry no peak, and what gives more; empty where they are enough."""
     if points >= LEAST_FOR_PEAK:
         return ""
     text = f"{points} samples in a window of {window.duration_s:g} s; a peak needs at least {LEAST_FOR_PEAK}"
     if interval_s is None:
         return text
+    least_s = LEAST_FOR_PEAK * interval_s
+    if window.duration_s < least_s:
+        return f"{text}: with a sample every {interval_s:g} s the window must last {least_s:g} s or longer"
     return (
-        f"{text}: with a sample every {interval_s:g} s the window must last {LEAST_FOR_PEAK * interval_s:g} s or longer"
+        f"{text}: with a sample every {interval_s:g} s some are missing; what has just started is first scraped some "
+        "seconds later, which a longer warm-up leaves time for"
     )

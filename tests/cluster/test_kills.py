@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from pytest_aefm.report import Report, read_journal
+from pytest_aefm.journal import read_journal
+from pytest_aefm.report import Report
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
 from pytest_aefm.testbeds.kubernetes.manifests import INTERFERENCE, LOAD, ROLE_LABEL, UNDER_TEST

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -77,6 +79,8 @@ def test_interference_is_felt_and_passes(project: Project, connection: Connectio
 
 # --- bar 2 -----------------------------------------------------------------------------------------------------------
 
+_TURNS = 9
+
 
 def test_a_case_starts_soon(cluster: TestCluster, project: Project, connection: Connection, run_id: str) -> None:
     """From 0 to 1 takes at most 1.5 times what kubectl needs for the same pods, from 1 to 2 no more; nothing 0.3 s."""
@@ -91,7 +95,12 @@ def test_a_case_starts_soon(cluster: TestCluster, project: Project, connection: 
     app = AppSpec("shop", topology=str(project.folder / "shop.yaml"), cluster=ClusterSpec(nodes))
     testbed = KubernetesTestbed(options, run_id, project.folder / "run", project.folder / "cache")
 
+    # A kubelet looks once a second for what has started. What begins right after such a look, as a measurement that
+    # follows another does, always meets the same part of that second: each begins at a moment of its own instead.
+    phases = random.Random(7)
+
     def case(level: int) -> float:
+        time.sleep(phases.random())
         began = time.monotonic()
         testbed.ensure_app(app)
         testbed.ensure_interference((InterferenceSpec("cpu", level, 0.2),))
@@ -101,15 +110,16 @@ def test_a_case_starts_soon(cluster: TestCluster, project: Project, connection: 
 
     try:
         case(0)
-        unchanged = min(case(0) for _ in range(3))
+        unchanged = statistics.median(case(0) for _ in range(_TURNS))
         ups, scales, byhand = [], [], []
-        for turn in range(3):
+        for turn in range(_TURNS):
             ups.append(case(1))
             scales.append(case(2))
             namespace = testbed.ensure_app(app).details["namespace"]
+            time.sleep(phases.random())
             byhand.append(by_hand(cluster, connection, namespace, f"{run_id}-{turn}"))
             case(0)
-        up, scale, hand = (sorted(times)[1] for times in (ups, scales, byhand))
+        up, scale, hand = map(statistics.median, (ups, scales, byhand))
         print(f"0 -> 1 {up:.2f} s, 1 -> 2 {scale:.2f} s, kubectl {hand:.2f} s, unchanged {unchanged:.2f} s")
         assert unchanged <= 0.3
         assert up <= 1.5 * hand

@@ -16,7 +16,8 @@ import jsonschema
 import psutil
 import pytest
 
-from pytest_aefm.report import Report, read_journal
+from pytest_aefm.journal import read_journal
+from pytest_aefm.report import Report
 from tests.noise import disturbed, patience
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())

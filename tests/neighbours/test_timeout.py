@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from pytest_aefm.report import Report, read_journal
+from pytest_aefm.journal import read_journal
+from pytest_aefm.report import Report
 from tests.neighbours.conftest import without
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ def test_traceback_is_the_users_line(folder: ExperimentFolder) -> None:
     folder.test('slos=["p95 < 1us"]')
     output = folder.run().stdout.str()
     assert ">       aefm_run()" in output or ">   aefm_run()" in output
-    assert "fixtures/__init__.py" not in output
+    assert "pytest_aefm/" not in output
 
 
 def test_errors_are_judged_before_latency(folder: ExperimentFolder) -> None:

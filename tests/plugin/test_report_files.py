@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from pytest_aefm.report import Report, read_journal
+from pytest_aefm.journal import read_journal
+from pytest_aefm.report import Report
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import ExperimentFolder

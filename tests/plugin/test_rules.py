@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from pytest_aefm.report import read_journal
+from pytest_aefm.journal import read_journal
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import ExperimentFolder

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_aefm.collection import is_experiment
+from pytest_aefm.yaml_files import is_experiment
 
 if TYPE_CHECKING:
     from pathlib import Path

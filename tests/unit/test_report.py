@@ -13,6 +13,7 @@ import pytest
 
 from pytest_aefm.errors import ReportError
 from pytest_aefm.histogram import LatencyHistogram
+from pytest_aefm.journal import Journal, read_journal
 from pytest_aefm.judgement import judge_slos, load_checks
 from pytest_aefm.model import (
     AppSpec,
@@ -26,14 +27,12 @@ from pytest_aefm.model import (
     Verdict,
     Window,
 )
+from pytest_aefm.redaction import redact
 from pytest_aefm.report import (
-    Journal,
     Report,
     broken_entry,
     check_writable,
     identity,
-    read_journal,
-    redact,
     table_rows,
     trial_entry,
     write_report,

@@ -68,6 +68,13 @@ def test_too_few_points_for_a_peak_say_how_long_the_window_must_be() -> None:
     assert "" == too_few(4, window, 10.0)
 
 
+def test_too_few_points_in_a_window_that_is_long_enough_ask_for_a_longer_warm_up() -> None:
+    """What has just started is not scraped yet, however long the window is."""
+    reason = too_few(2, Window(0.0, 0.0, 6.0), 1.0)
+    assert "2 samples in a window of 6 s; a peak needs at least 4: with a sample every 1 s some are missing" in reason
+    assert "longer warm-up" in reason
+
+
 def test_a_pod_has_usage_shares_of_its_limits_and_peaks() -> None:
     """Usage is the mean over the bracketing samples, the peak that between two of them."""
     memory = [[(999.0, 10.0), (1002.0, 60.0), (1006.0, 20.0)]]

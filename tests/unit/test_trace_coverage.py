@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_aefm.assessment import assess
 from pytest_aefm.collectors import Observations
 from pytest_aefm.collectors.spans import SERVER, SpanRows
 from pytest_aefm.collectors.trace_figures import trace_observations
@@ -11,7 +12,6 @@ from pytest_aefm.errors import ConfigurationError
 from pytest_aefm.experiment import from_options
 from pytest_aefm.model import AppSpec, Case, LoadResult, LoadSpec, Trial, Verdict, Window
 from pytest_aefm.slo import parse
-from pytest_aefm.trial import _judge
 
 WINDOW = Window(1_700_000_000.0, 0.0, 10.0)
 
@@ -44,7 +44,7 @@ def judged(traces: int, sent: int | None, least: float) -> Trial:
         latency={},
     )
     seen = {"testbed": Observations(), "traces": observed(traces)}
-    return _judge(Trial(case, Verdict.BROKEN), result, seen, {}, (), 0.0)
+    return assess(Trial(case, Verdict.BROKEN), result, seen, {}, (), 0.0)
 
 
 def test_coverage_is_the_share_of_requests_sent() -> None:
