@@ -8,6 +8,8 @@ FUZZ_BUILD := build/fuzz
 # How long `make fuzz` takes for each of its targets, and which those are.
 FUZZ_SECONDS = 60
 FUZZ_TARGETS = $(notdir $(wildcard native/fuzz/corpus/*))
+# What the oldest pytest and xdist are tried with.
+OLDEST = tests/plugin
 NEIGHBOURS = pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-metadata jinja2 markupsafe
 SDKS = googleapis-common-protos $(addprefix opentelemetry-, api sdk semantic-conventions proto proto-json \
 	$(addprefix exporter-, http-transport otlp-common otlp-proto-common otlp-proto-http otlp-json-common otlp-json-http))
@@ -52,7 +54,7 @@ test-packaging: setup ## Build and install the project in every way there is; ne
 
 test-oldest: setup ## Run the plugin's tests on the oldest pytest and xdist that are admitted; needs a package index.
 	tools/environment.sh oldest pytest==8.2.0 pytest-xdist==3.6.1
-	build/environments/oldest/bin/python -m pytest -n 4 tests/plugin
+	build/environments/oldest/bin/python -m pytest -n 4 $(OLDEST)
 
 test-neighbours: setup ## Run small experiments beside other plugins of pytest; needs a package index.
 	tools/environment.sh neighbours $(NEIGHBOURS)
@@ -63,8 +65,9 @@ test-sdks: setup ## Have OpenTelemetry's SDKs for Python and JavaScript export t
 	build/environments/sdks/bin/python -m pytest tests/sdks
 
 bars: setup ## Measure what the project promises, and run the tests ten times in a row; takes hours, on an idle machine.
-	for name in start_up cases doses scrapes blame drivers traces mesh engine; do .venv/bin/python benchmarks/$$name.py || exit 1; done
+	for name in start_up cases doses scrapes blame drivers intake traces mesh engine; do .venv/bin/python benchmarks/$$name.py || exit 1; done
 	AEFM_TRACE_EXAMPLES=10000 $(PYTEST) tests/unit/test_traces.py tests/unit/test_critical_path.py tests/unit/test_trace_statistics.py
+	$(MAKE) test-oldest
 	tools/environment.sh neighbours $(NEIGHBOURS)
 	for turn in 1 2 3 4 5 6 7 8 9 10; do \
 	  case $$turn in 4|5|6) how="-p no:randomly -p xdist -n 2" ;; 7|8|9) how="-p randomly" ;; *) how="-p no:randomly" ;; esac; \

@@ -34,10 +34,11 @@ from pytest_aefm.mesh.topology import Topology, load_topology
 from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window, as_json
 from pytest_aefm.supervisor import Supervisor, SupervisorError, descendants
 from pytest_aefm.testbeds import Deployment, state_key
+from pytest_aefm.testbeds.faults import read_faults, refuse_faults, set_faults
 from pytest_aefm.testbeds.local_app import DeployPlan, LocalApp, PortTakenError, deploy, free_ports
 from pytest_aefm.testbeds.local_counters import place, read_process
 from pytest_aefm.testbeds.local_doses import filling_s, refusals
-from pytest_aefm.testbeds.local_faults import read_faults, refuse_faults, set_faults
+from pytest_aefm.testbeds.local_faults import replicas_of
 from pytest_aefm.testbeds.local_marks import Mark, observations, take_mark
 from pytest_aefm.testbeds.local_stressors import BACKSTOP_S, Stressors
 from pytest_aefm.testbeds.local_watch import Watch, refuse_unwatched
@@ -168,7 +169,7 @@ class LocalTestbed:
             wanted = plan(active, self._host(made_by_programs(active)), BACKSTOP_S)
             self._stressors.converge(wanted, filling_s(active))
             if self._app is not None:
-                set_faults(self._app, active)
+                set_faults(replicas_of(self._app), active)
         except InterferenceError as error:
             self._interference = ()
             with contextlib.suppress(InterferenceError):
@@ -190,7 +191,7 @@ class LocalTestbed:
         if first is None:
             return
         self._deploy(self._spec)
-        set_faults(self._app, self._interference)
+        set_faults(replicas_of(self._app), self._interference)
         second = self._settling.wait(self._app, key)
         if second is not None:
             error = DeploymentError(f"app {self._spec.name!r}", f"not quiet: {first}; deployed anew: {second}")
@@ -216,7 +217,7 @@ class LocalTestbed:
     def mark(self) -> Mark:
         """Read all counters now."""
         own = (os.getpid(), *descendants(self._supervisor.pid)) if self._supervisor else (os.getpid(),)
-        faults = read_faults(self._app, self._interference)
+        faults = read_faults(replicas_of(self._app), self._interference)
         return take_mark(self._app, self._stressors.read() if self._stressors else (), faults, self._cores, own)
 
     def observe(self, before: Mark, after: Mark, window: Window) -> Observations:

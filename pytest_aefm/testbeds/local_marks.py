@@ -10,6 +10,7 @@ from typing import Any
 from pytest_aefm.collectors import Observations
 from pytest_aefm.interference import StressorReading, prove
 from pytest_aefm.model import CheckResult, Window
+from pytest_aefm.testbeds.faults import FaultReading, prove_faults
 from pytest_aefm.testbeds.local_app import LocalApp, ServiceProcess
 from pytest_aefm.testbeds.local_counters import (
     CpuTicks,
@@ -20,7 +21,6 @@ from pytest_aefm.testbeds.local_counters import (
     steal_share,
     waited_s,
 )
-from pytest_aefm.testbeds.local_faults import FaultReading, prove_faults
 from pytest_aefm.testbeds.local_foreign import CpuUse, foreign_check, read_cpu_use
 from pytest_aefm.testbeds.machine import CorePlan, memory_bytes
 

@@ -11,7 +11,7 @@ from pytest_aefm.experiment import load
 from pytest_aefm.interference import Host, check, plan
 from pytest_aefm.mesh.resolved import FaultsConfig, FaultsReport
 from pytest_aefm.model import InterferenceSpec
-from pytest_aefm.testbeds.local_faults import FaultReading, prove_faults
+from pytest_aefm.testbeds.faults import FaultReading, prove_faults
 
 EXPERIMENT = "app: hotel\nscript: hotel/search.lua\nrate: 40\nduration: 5s\n"
 SLOW = InterferenceSpec("fault", 2, service="rate", delay_ms=30.0)
@@ -73,12 +73,6 @@ def test_a_fault_that_is_none_is_refused(spec: InterferenceSpec, message: str) -
     """Before anything is deployed."""
     with pytest.raises(ConfigurationError, match=message):
         check(spec)
-
-
-def test_a_cluster_has_no_faults() -> None:
-    """Nothing reaches the services there: the kind is refused."""
-    with pytest.raises(ConfigurationError, match="not available on a cluster"):
-        check(SLOW, quota=True)
 
 
 def test_a_fault_is_made_by_no_program() -> None:

@@ -8,10 +8,11 @@
     converging, entry, forwarding         an application, and the way to it
     removing, cleaning                    what a run made goes by label and uid
     deadman                               Jobs that end soon after their keeper
-    stress*, interfering, refusing        interference as such Jobs, its doses proven
+    disturbances                          all that disturbs: stress* as such Jobs, chaos*, faulting; interfering by hand
     load*                                 load from inside as such a Job, its results merged
-    cluster, marks, observing             nodes, and what happened to pods in a window
-    testbed, stage                        all of it together
+    cluster, marks, run_pods, observing   nodes, and what happened to pods in a window
+    sources                               where its metrics and traces come from
+    testbed, stage, place, refusing       all of it together
 
 Nothing is imported here, so that ``aefm manifests`` needs neither client nor cluster.
 """

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_aefm.collectors import Observations
-from pytest_aefm.model import CheckResult, Dose, Window
+from pytest_aefm.model import CheckResult, Window
 from pytest_aefm.testbeds import Node
 from pytest_aefm.testbeds.kubernetes.admitted import admission_check
-from pytest_aefm.testbeds.kubernetes.chaos import ChaosReading, ChaosStressors
 from pytest_aefm.testbeds.kubernetes.cluster import on_this_machine, unready
 from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
-from pytest_aefm.testbeds.kubernetes.edits import RUN_LABEL
+from pytest_aefm.testbeds.kubernetes.disturbances import DisturbanceReading, Disturbances
 from pytest_aefm.testbeds.kubernetes.manifests import Manifest
-from pytest_aefm.testbeds.kubernetes.observing import PodMark, disturbing, pod_states, seen_events, toll
+from pytest_aefm.testbeds.kubernetes.observing import PodMark, seen_events, toll
+from pytest_aefm.testbeds.kubernetes.run_pods import list_pods, pod_mark
 from pytest_aefm.testbeds.kubernetes.service_admission import admission
-from pytest_aefm.testbeds.kubernetes.stressing import PodReading, PodStressors
 from pytest_aefm.testbeds.local_counters import CpuTicks, read_ticks
 from pytest_aefm.testbeds.local_marks import steal_check
 
-__all__ = ["Mark", "Scene", "observations", "read_pods", "take_mark"]
+__all__ = ["Mark", "Scene", "observations", "take_mark"]
 
 _LATE_S, _LATE_SHARE = 1.0, 0.1
 """How late pods may be read at an edge of the window, in seconds or as a share of it."""
@@ -30,13 +29,12 @@ _LATE_S, _LATE_SHARE = 1.0, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """All counters at one moment; ``read_s`` is when the pods had been read, ``stress`` what the stressors said."""
+    """All counters at one moment; ``read_s`` is when the pods had been read."""
 
     read_s: float
     pods: PodMark
-    stress: PodReading | None
+    disturbance: DisturbanceReading
     steal: CpuTicks
-    chaos: ChaosReading = field(default_factory=ChaosReading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,47 +56,20 @@ class Scene:
     admitted: bool = False
 
 
-def read_pods(connection: Connection, namespace: str, run: str) -> PodMark:
-    """Read the pods of a run's application.
-
-    Raises:
-        ApiError: they may not be read, or nobody answers.
-    """
-    return _pod_mark(_listed(connection, namespace, run))
-
-
-def _listed(connection: Connection, namespace: str, run: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = connection.get(
-        f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{RUN_LABEL}={run}"
-    )["items"]
-    return items
-
-
-def _pod_mark(listed: Sequence[dict[str, Any]]) -> PodMark:
-    return PodMark(pod_states(listed), disturbing(listed))
-
-
-def take_mark(scene: Scene, stressors: PodStressors | None, chaos: ChaosStressors | None = None) -> Mark:
-    """Read all counters now: one request, for the pods of the application and of what disturbs it; and chaos.
+def take_mark(scene: Scene, disturbances: Disturbances) -> Mark:
+    """Read all counters now: one request for all pods, and what disturbs beside pods.
 
     Raises:
         ApiError: nobody answers.
     """
     steal = read_ticks(scene.cpus)
-    listed = _listed(scene.connection, scene.namespace, scene.run)
+    listed = list_pods(scene.connection, scene.namespace, scene.run)
     read_s = time.monotonic()
-    stress = stressors.read(listed) if stressors is not None else None
-    return Mark(read_s, _pod_mark(listed), stress, steal, chaos.read() if chaos is not None else ChaosReading())
+    return Mark(read_s, pod_mark(listed), disturbances.read(listed), steal)
 
 
 def observations(
-    scene: Scene,
-    before: Mark,
-    after: Mark,
-    window: Window,
-    stressors: PodStressors | None,
-    lost: str | None,
-    chaos: ChaosStressors | None = None,
+    scene: Scene, before: Mark, after: Mark, window: Window, disturbances: Disturbances, lost: str | None
 ) -> Observations:
     """Return restarts, doses with proof and effect, and self-checks; ``lost`` says why the cluster is ours no more.
 
@@ -106,12 +77,7 @@ def observations(
         ApiError: nobody answers.
     """
     metrics, services = toll(before.pods, after.pods)
-    doses: tuple[Dose, ...] = ()
-    effect: Mapping[str, Any] = {}
-    if stressors is not None and before.stress is not None and after.stress is not None:
-        doses, effect = stressors.prove(before.stress, after.stress, window)
-    if chaos is not None:
-        doses = (*doses, *chaos.prove(before.chaos, after.chaos))
+    doses, effect = disturbances.prove(before.disturbance, after.disturbance, window)
     marks = {
         "start_late_s": round(before.read_s - window.start_mono_s, 4),
         "end_late_s": round(after.read_s - window.end_mono_s, 4),
@@ -120,15 +86,15 @@ def observations(
     details = {"services": services, "marks": marks, "events": told, **({"unread": unread} if unread else {})}
     return Observations(
         metrics=metrics,
-        checks=tuple(_checks(scene, before, after, window, stressors, lost)),
-        doses=tuple(doses),
+        checks=tuple(_checks(scene, before, after, window, disturbances, lost)),
+        doses=doses,
         effect=effect,
         details={**details, **scene.facts},
     )
 
 
 def _checks(
-    scene: Scene, before: Mark, after: Mark, window: Window, stressors: PodStressors | None, lost: str | None
+    scene: Scene, before: Mark, after: Mark, window: Window, disturbances: Disturbances, lost: str | None
 ) -> Iterator[CheckResult]:
     if scene.cpus:
         yield steal_check(before.steal, after.steal)
@@ -148,13 +114,13 @@ def _checks(
     }
     wrong = unready(scene.connection, sorted(used))
     yield CheckResult("nodes", not wrong, message="; ".join(wrong) or f"{len(used)} are Ready")
-    if not (before.stress and before.stress.pods) and (unasked := {*before.pods.disturbing, *after.pods.disturbing}):
+    if not before.disturbance.stress.pods and (unasked := {*before.pods.disturbing, *after.pods.disturbing}):
         message = f"pods that nobody asked for disturbed the services: {', '.join(sorted(unasked))}"
         yield CheckResult("no interference", False, message=message)
     if lost is not None:
         yield CheckResult("cluster of its own", False, message=f"the lease of {scene.connection.name} is lost: {lost}")
     yield from admission(scene.manifests, after.pods)
-    yield from admission_check("interference", stressors.altered if stressors is not None else ())
+    yield from admission_check("interference", disturbances.altered)
 
 
 def _events(scene: Scene, services: Iterable[str], window: Window) -> tuple[list[str], list[str]]:

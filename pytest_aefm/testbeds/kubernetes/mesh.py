@@ -80,6 +80,7 @@ def _configs(topology: Topology, options: MeshOptions) -> dict[str, ServiceConfi
         seed=options.seed,
         labels=options.labels,
         host="0.0.0.0",
+        faults=True,
     )
     for config in configs.values():
         if options.otlp_endpoint:

@@ -115,9 +115,9 @@ PERMISSIONS: tuple[Permission, ...] = (
         "reach an application that has no entry from outside", "no --aefm-entry port-forward", use="forward",
     ),
     Permission(
-        "", ("pods/proxy",), ("get",),
-        "how requests spread over the pods of a mesh's entry", "requests per pod of the entry are not recorded",
-        use="reads",
+        "", ("pods/proxy",), ("get", "create"),
+        "faults of a mesh's services, and how requests spread over the pods of its entry",
+        "no interference of the kind fault, and requests per pod of the entry are not recorded", use="reads",
     ),
     Permission(
         "", ("resourcequotas", "limitranges"), ("list",),

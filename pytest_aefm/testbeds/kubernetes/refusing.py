@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pytest_aefm.errors import ConfigurationError, DeploymentError
 from pytest_aefm.interference import asked_for, check, made_by_programs
 from pytest_aefm.load.parts import divide
-from pytest_aefm.model import AppSpec, Case
+from pytest_aefm.model import AppSpec, Case, InterferenceSpec
 from pytest_aefm.options import ClusterOptions
+from pytest_aefm.testbeds.faults import faults_of, refuse_faults
+from pytest_aefm.testbeds.kubernetes.application import find_topology
 from pytest_aefm.testbeds.kubernetes.connection import Connection
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark, examine_cluster
+from pytest_aefm.testbeds.kubernetes.sources import jaeger_url, prometheus_url
 
-__all__ = ["jaeger_url", "prometheus_url", "refuse_bad", "refuse_case", "refuse_unfit"]
+__all__ = ["refuse_bad", "refuse_case", "refuse_unfit"]
 
 _OF_PROMETHEUS = ("cpu", "cpu_cores", "cpu_peak", "throttled", "memory", "memory_share")
-
-
-def prometheus_url(options: ClusterOptions, app: AppSpec | None) -> str | None:
-    """Return where the cluster's Prometheus is asked: as the user says, else the experiment; None if nobody does."""
-    return options.prometheus or (app.cluster.prometheus_url if app else None)
-
-
-def jaeger_url(options: ClusterOptions, app: AppSpec | None) -> str | None:
-    """Return where traces are asked for: as the user says, else the experiment; None if nobody does."""
-    return options.jaeger or (app.cluster.jaeger_url if app else None)
 
 
 def refuse_case(case: Case, options: ClusterOptions) -> None:
@@ -39,7 +34,8 @@ def refuse_case(case: Case, options: ClusterOptions) -> None:
     if programs and options.stress_image is None:
         what, hint = "the image of its pods is not known", "name it with --aefm-stress-image"
         raise ConfigurationError(f"interference {programs[0].kind!r}", what, None, hint)
-    if active and options.namespace is not None and not options.allow_shared:
+    _refuse_faults(case.app, faults_of(active))
+    if active != faults_of(active) and options.namespace is not None and not options.allow_shared:
         what = "a fixed namespace (--aefm-namespace) does not keep other runs off the nodes"
         raise ConfigurationError("interference", what, None, "--aefm-allow-shared says that this is known")
     if options.load_from == "cluster" and options.load_image is None:
@@ -55,6 +51,15 @@ def refuse_case(case: Case, options: ClusterOptions) -> None:
     asked = next((name for name, query in case.metrics.items() if query is not None), None)
     if asked is not None and prometheus_url(options, case.app) is None:
         raise _no_prometheus(f"metric {asked!r}")
+
+
+def _refuse_faults(app: AppSpec, faults: tuple[InterferenceSpec, ...]) -> None:
+    """Refuse faults of services that are not ours, or that there are not."""
+    if faults and app.manifests is not None:
+        what = f"the services of {app.name!r} come from manifests, and cannot be asked for faults"
+        raise ConfigurationError("interference 'fault'", what, "an application that has a topology")
+    if faults:
+        refuse_faults(find_topology(app, [Path()]), faults)
 
 
 def _no_prometheus(subject: str) -> ConfigurationError:

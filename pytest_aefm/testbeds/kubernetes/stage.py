@@ -3,60 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from pytest_aefm.collectors.figures import Limits
-from pytest_aefm.errors import AefmError, DeploymentError, InterferenceError
-from pytest_aefm.interference import made_by_programs
+from pytest_aefm.errors import DeploymentError
 from pytest_aefm.model import AppSpec, InterferenceSpec
-from pytest_aefm.options import ClusterOptions
-from pytest_aefm.supervisor import Supervisor
 from pytest_aefm.testbeds import Node
 from pytest_aefm.testbeds.kubernetes.amounts import amount
 from pytest_aefm.testbeds.kubernetes.application import Wanted, wanted_app
-from pytest_aefm.testbeds.kubernetes.chaos import ChaosStressors
 from pytest_aefm.testbeds.kubernetes.cluster import INFRA, LOAD, TESTBED, cluster_nodes, named, unready
-from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
+from pytest_aefm.testbeds.kubernetes.connection import ApiError
 from pytest_aefm.testbeds.kubernetes.converging import DeployedApp
-from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
+from pytest_aefm.testbeds.kubernetes.disturbances import Disturbances
 from pytest_aefm.testbeds.kubernetes.entry import Entry, entry_url, wait_answering
 from pytest_aefm.testbeds.kubernetes.forwarding import Forward
 from pytest_aefm.testbeds.kubernetes.load_path import LoadPath
 from pytest_aefm.testbeds.kubernetes.loading import ClusterLoad, inside_url
-from pytest_aefm.testbeds.kubernetes.marks import read_pods
 from pytest_aefm.testbeds.kubernetes.observing import PodMark, PodState
+from pytest_aefm.testbeds.kubernetes.place import Place, attempt
 from pytest_aefm.testbeds.kubernetes.preflight_needs import Remark
-from pytest_aefm.testbeds.kubernetes.stressing import PodStressors, StressOptions
+from pytest_aefm.testbeds.kubernetes.run_pods import read_pods
 from pytest_aefm.testbeds.kubernetes.ways import examine_ways
 
-__all__ = ["Place", "Stage", "attempt"]
+__all__ = ["Stage"]
 
 _ANSWER_S = 30.0
 _FRESH_S = 2.0
 """How long what was seen of a deployment holds: each case asks for it several times in a row."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """What all stages of a run share. ``host`` owns what runs on this machine, whose files go to ``folder``."""
-
-    connection: Connection
-    dead_man: DeadMan
-    options: ClusterOptions
-    run: str
-    folder: Path
-    host: Callable[[], Supervisor]
-    iterations_per_us: Callable[[], float]
-    ready_timeout_s: float
-
-
 class Stage:
     """The application ``name`` in ``namespace``; ``spec`` is what is deployed and answers, None until it does.
 
-    ``pods`` are those that were read last, ``interference`` what is confirmed to run.
+    ``pods`` are those that were read last, ``disturbances`` what disturbs it.
     """
 
     def __init__(self, place: Place, name: str, namespace: str) -> None:
@@ -75,9 +53,7 @@ class Stage:
         self.nodes: tuple[Node, ...] = ()
         self.pods = PodMark({})
         self._stood_s = 0.0
-        self.stressors: PodStressors | None = None
-        self.chaos: ChaosStressors | None = None
-        self.interference: tuple[InterferenceSpec, ...] = ()
+        self.disturbances = Disturbances(place, namespace)
 
     @property
     def wanted(self) -> Wanted:
@@ -160,6 +136,7 @@ class Stage:
         self._deployed.restart()
         self._arrive()
         self._stood_s = time.monotonic()
+        self.disturbances.renew()
 
     def _arrive(self) -> None:
         """Find where it is reached, and see that it answers there."""
@@ -189,54 +166,9 @@ class Stage:
         host_address = next((addresses.get(pod.node) or pod.address for pod in pods), None)
         return entry_url(connection, self.namespace, service, host_address, options.entry)
 
-    @property
-    def disturbed(self) -> bool:
-        """Whether anything was made here that disturbs."""
-        return self.stressors is not None or self.chaos is not None
-
     def disturb(self, specs: tuple[InterferenceSpec, ...]) -> None:
-        """Converge to exactly these disturbances; after a failure nothing is known to run.
-
-        Raises:
-            InterferenceError: it did not start in time, does not fit, or there is no node or image for it.
-            DisruptionError: the cluster took a pod of it away meanwhile.
-        """
-        before, self.interference = self.interference, ()
-        programs, chaos = made_by_programs(specs), tuple(spec for spec in specs if spec.kind == "chaos")
-        if programs or self.stressors is not None:
-            stressors = self._disturbing()
-            if programs != made_by_programs(before):
-                stressors.check(programs, allow_shared=self._place.options.allow_shared)
-            stressors.converge(programs)
-        if chaos and self.chaos is None:
-            place = self._place
-            self.chaos = ChaosStressors(place.connection, place.dead_man, namespace=self.namespace, run=place.run)
-        if self.chaos is not None:
-            self.chaos.converge(chaos)
-        self.interference = specs
-
-    def _disturbing(self) -> PodStressors:
-        """Return what disturbs its nodes, made when it is first needed.
-
-        Raises:
-            InterferenceError: no node may be disturbed, or no image is known.
-        """
-        if self.stressors is None:
-            nodes, image = named(self.nodes, TESTBED), self._place.options.stress_image
-            if not nodes:
-                hint = "give role testbed to nodes of the experiment, or label them aefm.dev/testbed=true"
-                raise InterferenceError("interference", "no node may be disturbed", None, hint)
-            if image is None:
-                raise InterferenceError("interference", "no image", None, "name it with --aefm-stress-image")
-            self.stressors = PodStressors(
-                self._place.connection,
-                self._place.dead_man,
-                namespace=self.namespace,
-                run=self._place.run,
-                nodes=nodes,
-                options=StressOptions(image),
-            )
-        return self.stressors
+        """Converge to exactly these disturbances; see :meth:`.Disturbances.converge`."""
+        self.disturbances.converge(specs, named(self.nodes, TESTBED))
 
     @property
     def load_nodes(self) -> tuple[str, ...]:
@@ -285,21 +217,11 @@ class Stage:
     def stop(self) -> list[str]:
         """Stop what disturbs and drives it; return what could not be removed. Never raises."""
         problems = attempt(self._load.stop) if self._load is not None else []
-        problems += attempt(self.stressors.stop) if self.stressors is not None else []
-        problems += attempt(self.chaos.stop) if self.chaos is not None else []
+        problems += self.disturbances.stop()
         problems += attempt(self._forward.close) if self._forward is not None else []
-        self._load = self.stressors = self.chaos = self._forward = None
-        self.interference = ()
+        self._load = self._forward = None
         return problems
 
     def remove(self, deadline_s: float) -> list[str]:
         """Remove it; return what could not be removed. Never raises."""
         return attempt(lambda: self._deployed.remove(deadline_s=deadline_s))
-
-
-def attempt(action: Callable[[], Any]) -> list[str]:
-    """Return what an action could not do: whatever fails must not hide what the session has to say."""
-    try:
-        return list(action() or ())
-    except Exception as error:
-        return [str(error) if isinstance(error, AefmError) else f"kubernetes testbed: {type(error).__name__}: {error}"]

@@ -19,7 +19,6 @@ from pytest_aefm.mesh.calibrate import calibrate
 from pytest_aefm.mesh.program import find_mesh
 from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
 from pytest_aefm.options import ClusterOptions
-from pytest_aefm.queries import KUBERNETES, fill
 from pytest_aefm.supervisor import Supervisor
 from pytest_aefm.testbeds import Deployment, Node, state_key
 from pytest_aefm.testbeds.kubernetes.application import default_namespace
@@ -27,13 +26,15 @@ from pytest_aefm.testbeds.kubernetes.chaos import refuse_chaos
 from pytest_aefm.testbeds.kubernetes.cluster import INFRA, LOAD, TESTBED, named, on_this_machine
 from pytest_aefm.testbeds.kubernetes.connection import ApiError
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
-from pytest_aefm.testbeds.kubernetes.marks import Mark, Scene, observations, read_pods, take_mark
-from pytest_aefm.testbeds.kubernetes.node_network import NodeNetworkCollector
+from pytest_aefm.testbeds.kubernetes.marks import Mark, Scene, observations, take_mark
 from pytest_aefm.testbeds.kubernetes.observing import service_facts
+from pytest_aefm.testbeds.kubernetes.place import Place, attempt
 from pytest_aefm.testbeds.kubernetes.preflight import Needs, Remark
-from pytest_aefm.testbeds.kubernetes.refusing import jaeger_url, prometheus_url, refuse_bad, refuse_case, refuse_unfit
+from pytest_aefm.testbeds.kubernetes.refusing import refuse_bad, refuse_case, refuse_unfit
 from pytest_aefm.testbeds.kubernetes.removing import made_by, remove
-from pytest_aefm.testbeds.kubernetes.stage import Place, Stage, attempt
+from pytest_aefm.testbeds.kubernetes.run_pods import read_pods
+from pytest_aefm.testbeds.kubernetes.sources import jaeger_url, metric_collectors, prometheus_url, trace_collectors
+from pytest_aefm.testbeds.kubernetes.stage import Stage
 from pytest_aefm.testbeds.kubernetes.turns import Turn, reach
 from pytest_aefm.testbeds.local_counters import place
 from pytest_aefm.testbeds.machine import plan_cores
@@ -71,6 +72,7 @@ class KubernetesTestbed:
             self._host,
             lambda: calibrate(find_mesh(), cache_dir).iterations_per_us,
             ready_timeout_s,
+            lambda: self._turn.lost,
         )
         self._supervisor: Supervisor | None = None
         self._affinity, self._nice = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
@@ -144,7 +146,7 @@ class KubernetesTestbed:
             DisruptionError: the cluster took a pod of it away meanwhile.
         """
         stage, active = self._deployed_stage(), asked_for(specs)
-        if not active and not stage.disturbed:
+        if not active and not stage.disturbances.made:
             return
         key = state_key("interference", (stage.spec, active))
         self._refuse_failed(key)
@@ -201,14 +203,14 @@ class KubernetesTestbed:
     def mark(self) -> Mark:
         """Read all counters now."""
         stage = self._deployed_stage()
-        mark = take_mark(self._scene(stage), stage.stressors, stage.chaos)
+        mark = take_mark(self._scene(stage), stage.disturbances)
         stage.pods = mark.pods
         return mark
 
     def observe(self, before: Mark, after: Mark, window: Window) -> Observations:
         """Return what two marks say of a window; see :class:`pytest_aefm.testbeds.Testbed`."""
         stage = self._deployed_stage()
-        seen = observations(self._scene(stage), before, after, window, stage.stressors, self._turn.lost, stage.chaos)
+        seen = observations(self._scene(stage), before, after, window, stage.disturbances, self._turn.lost)
         effect, checks = stage.path.end()  # last: it may wait for a service that does not answer
         path = {"load_path": effect} if effect else {}
         return replace(seen, effect={**seen.effect, **path}, checks=(*seen.checks, *checks))
@@ -216,38 +218,7 @@ class KubernetesTestbed:
     def collectors(self, case: Case) -> Sequence[Collector]:
         """Return the collectors of this run: those that ask Prometheus, Jaeger or Tempo, where these are known."""
         stage = self._deployed_stage()
-        return (*self._metric_collectors(stage, case), *self._trace_collectors(stage))
-
-    def _trace_collectors(self, stage: Stage) -> Sequence[Collector]:
-        url, tempo = jaeger_url(self._options, stage.spec), self._options.tempo
-        entrance = (stage.spec.cluster.jaeger_entrance if stage.spec else None) or stage.wanted.entry
-        if tempo is not None:
-            from pytest_aefm.collectors.tempo import TempoCollector
-
-            return (TempoCollector(tempo, entrance),)
-        if url is None:
-            return ()
-        from pytest_aefm.collectors.jaeger import JaegerCollector
-
-        return (JaegerCollector(url, entrance),)
-
-    def _metric_collectors(self, stage: Stage, case: Case) -> Sequence[Collector]:
-        url = prometheus_url(self._options, stage.spec)
-        if url is None:
-            return ()
-        from pytest_aefm.collectors.own_metrics import query_collectors
-        from pytest_aefm.collectors.prometheus import Layout, PrometheusCollector
-
-        queries = {
-            name: fill(template, namespace=stage.namespace) for name, template in {**KUBERNETES, **case.queries}.items()
-        }
-        nodes = {node.name: str(node.facts.get("address", "")) for node in stage.nodes}
-        entry, path = stage.wanted.entry, stage.path
-        return (
-            PrometheusCollector(url, queries, Layout("pod", stage.workloads, stage.limits)),
-            *query_collectors(url, case.metrics),
-            NodeNetworkCollector(url, nodes, stage.namespace, entry, lambda: path.pods, counted=stage.wanted.mesh),
-        )
+        return (*metric_collectors(stage, self._options, case), *trace_collectors(stage, self._options))
 
     # --- leaving -----------------------------------------------------------------------------------------------------
 
@@ -390,7 +361,7 @@ class KubernetesTestbed:
 
     def _environment(self) -> str:
         stage = self._deployed_stage()
-        return state_key("environment", (stage.spec, stage.interference))
+        return state_key("environment", (stage.spec, stage.disturbances.active))
 
     def _refuse_failed(self, key: str) -> None:
         """Fail at once where the same state failed before: it would cost its deadline again, for each case."""
