@@ -1,6 +1,6 @@
 """The smallest real testbed: an HTTP server in a thread, driven by the real generator.
 
-Imported by the conftest files that plugin tests write; ``/ok`` answers, ``/fail`` is a 500, ``/slow`` takes 300 ms.
+Imported by the conftest files that plugin tests write; ``/ok`` answers, ``/fail`` is a 500, ``/slow`` takes half a second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer by path."""
         # Not at once: a slow answer allows more pacer lag, and tests run on busy machines.
-        time.sleep(0.3 if self.path == "/slow" else 0.15)
+        time.sleep(0.5 if self.path == "/slow" else 0.15)
         self.send_response(500 if self.path == "/fail" else 200)
         self.send_header("Content-Length", "2")
         self.end_headers()
