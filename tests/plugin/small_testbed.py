@@ -1,6 +1,6 @@
 """The smallest real testbed: an HTTP server in a thread, driven by the real generator.
 
-Imported by the conftest files that plugin tests write; ``/ok`` answers, ``/fail`` is a 500, ``/slow`` takes half a second.
+Imported by the conftest files that plugin tests write; ``/ok`` answers, ``/fail`` is a 500, ``/slow`` takes 500 ms.
 """
 
 from __future__ import annotations
