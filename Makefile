@@ -72,7 +72,7 @@ bars: setup ## Measure what the project promises, and run the tests ten times in
 	for turn in 1 2 3 4 5 6 7 8 9 10; do \
 	  case $$turn in 4|5|6) how="-p no:randomly -p xdist -n 2" ;; 7|8|9) how="-p randomly" ;; *) how="-p no:randomly" ;; esac; \
 	  echo "===== tests, run $$turn of 10: $$how"; \
-	  build/environments/neighbours/bin/python -m pytest $$how -n 4 tests/unit tests/plugin || exit 1; \
+	  build/environments/neighbours/bin/python -m pytest -n 4 $$how tests/unit tests/plugin || exit 1; \
 	  build/environments/neighbours/bin/python -m pytest $$how tests/docs tests/local tests/native || exit 1; \
 	done
 	@[ -z "$$AEFM_TEST_CLUSTER" ] || AEFM_BARS=1 AEFM_KILLS=5 $(PYTEST) tests/cluster

@@ -7,9 +7,7 @@
 #include "clock.h"
 #include "run.h"
 
-#define LEAD_MOST_NS (100 * NS_PER_US)
 #define LEAD_SHARE 0.1
-#define LEAD_LATENESSES 1.5
 #define SCRATCH (64u << 10)
 #define DUE_MAX ((size_t)1 << 20) /* beyond this the schedule itself remembers what is due */
 #define SECONDS_MAX 1000000u
@@ -227,7 +225,7 @@ static void interrupt(struct worker *w, uint64_t now) {
 static uint64_t wake_lead(const struct worker *w) {
     const struct options *o = w->run->options;
     double most = LEAD_SHARE * (double)NS_PER_S * o->threads / o->rate_rps;
-    uint64_t lead = (uint64_t)fmin(LEAD_LATENESSES * w->waking.late_ns, fmin(most, LEAD_MOST_NS));
+    uint64_t lead = (uint64_t)fmin((double)waking_lead_ns(&w->waking), most);
     return lead > o->busy_poll_ns ? lead : o->busy_poll_ns;
 }
 
@@ -294,7 +292,7 @@ static void generate(struct worker *w) {
         if (w->ended && now >= w->drain_end_ns) abandon(w, now);
         if (w->ended && (w->in_flight.count == 0 || now >= w->drain_end_ns)) return;
         uint64_t wanted = schedule_deadline(w);
-        if (turn(w, wanted) && wanted > now) waking_learn(&w->waking, wanted, now_ns(), LEAD_MOST_NS);
+        if (turn(w, wanted) && wanted > now) waking_learn(&w->waking, wanted, now_ns());
     }
 }
 

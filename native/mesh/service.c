@@ -13,8 +13,6 @@
 #define SWEEP_NS NS_PER_S
 #define DRAIN_NS (500 * NS_PER_MS)
 #define ANSWER_HEAD_MAX 256
-#define LEAD_MOST_NS (100 * NS_PER_US)
-#define LEAD_LATENESSES 1.5
 
 void service_bury(struct service *s, void *memory) { buffer_append(&s->graveyard, &memory, sizeof memory); }
 
@@ -151,11 +149,10 @@ int service_open(struct service *s, const struct service_config *config, struct 
 
 /* Wait for events until a moment at most. As much of it as waking takes is not slept but looked away. */
 static int wait_until(struct service *s, uint64_t deadline_ns) {
-    uint64_t lead = (uint64_t)(LEAD_LATENESSES * s->waking.late_ns), began = now_ns();
-    if (lead > LEAD_MOST_NS) lead = LEAD_MOST_NS;
+    uint64_t lead = waking_lead_ns(&s->waking), began = now_ns();
     uint64_t wanted = deadline_ns == LOOP_FOREVER || deadline_ns < lead ? deadline_ns : deadline_ns - lead;
     int n = loop_wait(&s->loop, wanted);
-    if (n == 0 && wanted > began) waking_learn(&s->waking, wanted, now_ns(), LEAD_MOST_NS);
+    if (n == 0 && wanted > began) waking_learn(&s->waking, wanted, now_ns());
     return n;
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from pytest_aefm.testbeds.kubernetes.connection import ApiError, Connection
 from pytest_aefm.testbeds.kubernetes.deadman import JOBS, DeadMan
 from pytest_aefm.testbeds.kubernetes.removing import Leftover, remove
 
-__all__ = ["ChaosReading", "ChaosState", "ChaosStressors", "refuse_chaos", "state_of"]
+__all__ = ["ChaosReading", "ChaosState", "ChaosStressors", "chaos_of", "refuse_chaos", "state_of"]
 
 Json = dict[str, Any]
 
@@ -41,6 +41,11 @@ class ChaosReading:
     """All objects at one moment, by what messages call them."""
 
     objects: Mapping[str, ChaosState] = field(default_factory=dict)
+
+
+def chaos_of(specs: Iterable[InterferenceSpec]) -> tuple[InterferenceSpec, ...]:
+    """Return those disturbances that Chaos Mesh makes."""
+    return tuple(spec for spec in specs if spec.kind == "chaos")
 
 
 def refuse_chaos(connection: Connection, specs: Sequence[InterferenceSpec], namespace: str) -> None:

@@ -11,7 +11,7 @@ from pytest_aefm.errors import InterferenceError
 from pytest_aefm.interference import made_by_programs
 from pytest_aefm.model import Dose, InterferenceSpec, Window
 from pytest_aefm.testbeds.faults import FaultReading, faults_of, prove_faults
-from pytest_aefm.testbeds.kubernetes.chaos import ChaosReading, ChaosStressors
+from pytest_aefm.testbeds.kubernetes.chaos import ChaosReading, ChaosStressors, chaos_of
 from pytest_aefm.testbeds.kubernetes.faulting import PodFaults
 from pytest_aefm.testbeds.kubernetes.place import Place, attempt
 from pytest_aefm.testbeds.kubernetes.run_pods import read_pods
@@ -57,7 +57,7 @@ class Disturbances:
             DisruptionError: the cluster took a pod of it away meanwhile.
         """
         before, self.active = self.active, ()
-        programs, chaos, faults = made_by_programs(specs), _chaos_of(specs), faults_of(specs)
+        programs, chaos, faults = made_by_programs(specs), chaos_of(specs), faults_of(specs)
         if programs or self._stressors is not None:
             stressors = self._stressing(nodes)
             if programs != made_by_programs(before):
@@ -133,7 +133,3 @@ class Disturbances:
                 options=StressOptions(image),
             )
         return self._stressors
-
-
-def _chaos_of(specs: Iterable[InterferenceSpec]) -> tuple[InterferenceSpec, ...]:
-    return tuple(spec for spec in specs if spec.kind == "chaos")

@@ -22,7 +22,7 @@ from pytest_aefm.options import ClusterOptions
 from pytest_aefm.supervisor import Supervisor
 from pytest_aefm.testbeds import Deployment, Node, state_key
 from pytest_aefm.testbeds.kubernetes.application import default_namespace
-from pytest_aefm.testbeds.kubernetes.chaos import refuse_chaos
+from pytest_aefm.testbeds.kubernetes.chaos import chaos_of, refuse_chaos
 from pytest_aefm.testbeds.kubernetes.cluster import INFRA, LOAD, TESTBED, named, on_this_machine
 from pytest_aefm.testbeds.kubernetes.connection import ApiError
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
@@ -121,7 +121,7 @@ class KubernetesTestbed:
         """
         refuse_case(case, self._options)
         active = asked_for(case.interference)
-        refuse_chaos(self._connection, [spec for spec in active if spec.kind == "chaos"], self._namespace(case.app))
+        refuse_chaos(self._connection, chaos_of(active), self._namespace(case.app))
         self._disturbs = self._disturbs or bool(made_by_programs(active))
 
     def ensure_app(self, app: AppSpec) -> Deployment:
