@@ -69,7 +69,7 @@ bars: setup ## Measure what the project promises, and run the tests ten times in
 	AEFM_TRACE_EXAMPLES=10000 $(PYTEST) tests/unit/test_traces.py tests/unit/test_critical_path.py tests/unit/test_trace_statistics.py
 	$(MAKE) test-oldest
 	tools/environment.sh neighbours $(NEIGHBOURS)
-	for turn in 1 2 3 4 5 6 7 8 9 10; do \
+	export AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk; for turn in 1 2 3 4 5 6 7 8 9 10; do \
 	  case $$turn in 4|5|6) how="-p no:randomly -p xdist -n 2" ;; 7|8|9) how="-p randomly" ;; *) how="-p no:randomly" ;; esac; \
 	  echo "===== tests, run $$turn of 10: $$how"; \
 	  build/environments/neighbours/bin/python -m pytest -n 4 $$how tests/unit tests/plugin || exit 1; \

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -98,10 +98,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         refuse_unwritable(session.config, by_ini=True)
     neighbour = session.config.pluginmanager.has_plugin("timeout")
     if cases and neighbour and settings_of(session.config).worker in (None, "gw0"):
+        from pytest_aefm.errors import ConfigurationError
         from pytest_aefm.neighbours import warn_of_timeouts
         from pytest_aefm.plan import estimates
 
-        with _usage_errors():
+        with suppress(ConfigurationError):  # which each case will tell, as it does where no neighbour is installed
             warn_of_timeouts([(item, estimates(item)[0]) for item in cases])
 
 

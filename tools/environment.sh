@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 name=$1
 shift
 folder=build/environments/$name
-key="$* $(cat .venv/.setup-* 2>/dev/null | sha256sum)"
+key="$* $(cat .venv/.setup-* tools/environment.sh 2>/dev/null | sha256sum)"
 [[ -f $folder/.key && $(<"$folder/.key") == "$key" ]] && exit 0
 rm -rf "$folder"
 .venv/bin/python -m venv --without-pip "$folder"
@@ -21,5 +21,9 @@ printf 'import site; site.addsitedir(r"%s")\n' "$main" >"$packages/zz_main.pth"
 # Programs are looked up beside the interpreter first.
 for program in .venv/bin/{aefm-wrk,aefm-mesh,prometheus}; do
     [[ ! -e $program ]] || ln -s "$PWD/$program" "$folder/bin/"
+done
+for program in pytest aefm; do
+    sed "1s|.*|#!$PWD/$folder/bin/python|" ".venv/bin/$program" >"$folder/bin/$program"
+    chmod +x "$folder/bin/$program"
 done
 printf '%s' "$key" >"$folder/.key"

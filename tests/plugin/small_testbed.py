@@ -23,6 +23,7 @@ from pytest_aefm.testbeds import Deployment
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = 30  # seconds, for a client that neither asks nor leaves
 
     def do_GET(self) -> None:
         """Answer by path."""
@@ -38,8 +39,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+    daemon_threads = False  # closing it waits for them: a socket that is left open is a warning on the terminal
     request_queue_size = 256  # the usual 5 lets a generator's connections wait for a second
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of generators that were interrupted."""
 
 
 class FailingCollector:
@@ -143,7 +147,7 @@ class SmallTestbed:
         """End everything; claim a leftover if asked to."""
         if "vacate" in self._faults:
             self._note("close")
+        self._supervisor.close()
         self._server.shutdown()
         self._server.server_close()
-        self._supervisor.close()
         return ("process 4711 would not end",) if "leftover" in self._faults else ()
