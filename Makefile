@@ -8,6 +8,8 @@ FUZZ_BUILD := build/fuzz
 # How long `make fuzz` takes for each of its targets, and which those are.
 FUZZ_SECONDS = 60
 FUZZ_TARGETS = $(notdir $(wildcard native/fuzz/corpus/*))
+# Those that need nothing but this machine.
+TESTS = tests/unit tests/plugin tests/native tests/docs tests/local
 # What the oldest pytest and xdist are tried with.
 OLDEST = tests/plugin
 NEIGHBOURS = pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-metadata jinja2 markupsafe
@@ -27,8 +29,8 @@ demo: setup ## Run the experiments of the hotel's search on this machine.
 	$(PYTEST) experiments/ -k search
 
 test: setup ## Run the tests that need nothing but this machine.
-	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) -n 4 tests/unit tests/plugin
-	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) tests/docs tests/local tests/native
+	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) -n 4 -m "not alone" $(TESTS)
+	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) -m alone $(TESTS)
 
 test-cluster: setup ## Run the tests on a Kubernetes cluster; AEFM_TEST_CLUSTER names the program that starts one.
 	@test -n "$(AEFM_TEST_CLUSTER)" || { echo "AEFM_TEST_CLUSTER is not set: expected a program that starts a cluster, see tests/cluster/conftest.py" >&2; exit 2; }
@@ -72,8 +74,8 @@ bars: setup ## Measure what the project promises, and run the tests ten times in
 	export AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk; for turn in 1 2 3 4 5 6 7 8 9 10; do \
 	  case $$turn in 4|5|6) how="-p no:randomly -p xdist -n 2" ;; 7|8|9) how="-p randomly" ;; *) how="-p no:randomly" ;; esac; \
 	  echo "===== tests, run $$turn of 10: $$how"; \
-	  build/environments/neighbours/bin/python -m pytest -n 4 $$how tests/unit tests/plugin || exit 1; \
-	  build/environments/neighbours/bin/python -m pytest $$how tests/docs tests/local tests/native || exit 1; \
+	  build/environments/neighbours/bin/python -m pytest -n 4 $$how -m "not alone" $(TESTS) || exit 1; \
+	  build/environments/neighbours/bin/python -m pytest $$how -m alone $(TESTS) || exit 1; \
 	done
 	@[ -z "$$AEFM_TEST_CLUSTER" ] || AEFM_BARS=1 AEFM_KILLS=5 $(PYTEST) tests/cluster
 

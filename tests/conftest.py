@@ -1,7 +1,7 @@
 """What all tests share: no claim of theirs depends on how busy the machine is, and xdist's workers take turns.
 
-Tests of :data:`_ALONE` measure, or disturb what others measure: of several workers one at a time runs a module of
-them, and nothing else runs meanwhile.
+Those of :data:`_ALONE`, marked ``alone``, measure, or disturb what others measure: of several workers one at a time
+runs a module of them, and nothing else runs meanwhile.
 """
 
 from __future__ import annotations
@@ -18,8 +18,23 @@ from hypothesis import settings
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
-_ALONE = tuple(Path(__file__).parent / name for name in ("cluster", "docs", "local", "native"))
+_TIMED = ("driver", "endings", "schedule", "statistics")
+_ALONE = tuple(
+    Path(__file__).parent / name
+    for name in (
+        *("cluster", "docs", "local", "native/test_load_agent.py", "native/test_wrk2.py"),
+        *(f"native/test_engine_{name}.py" for name in _TIMED),
+    )
+)
 _TURN = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs alone."""
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in _ALONE):
+            item.add_marker("alone")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -27,7 +42,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Have a turn, alone or among others; who runs alone keeps it until its module's fixtures are gone."""
     if not hasattr(item.config, "workerinput"):
         return (yield)
-    stash, alone = item.config.stash, any(item.path.is_relative_to(folder) for folder in _ALONE)
+    stash, alone = item.config.stash, item.get_closest_marker("alone") is not None
     if _TURN not in stash:
         stash[_TURN] = _lock(fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
     try:

@@ -210,7 +210,8 @@ class _Builder:
         factors = tuple(Factor(name, setting.value) for name, setting in left.items())
         size = math.prod(len(factor.values) for factor in factors)
         if size > MAX_CASES:
-            raise self.home.error((), f"the matrix has {size} cases", f"at most {MAX_CASES}")
+            counts = " x ".join(f"{len(each.values)} of {each.name}" for each in factors if len(each.values) > 1)
+            raise self.home.error((), f"the matrix: {size} cases ({counts})", f"at most {MAX_CASES}")
         matrix = Matrix(factors, order, orders, self.exclude(written, left))
         if not matrix.points(0, ""):
             raise self.settings[("exclude",)].error("it leaves no case", (), "at least one case")

@@ -181,11 +181,15 @@ def test_a_request_that_never_ends_brings_a_new_deployment(
         with pytest.raises(OSError), urllib.request.urlopen(deployment.url + "/slow", timeout=30):
             pass
 
+    def wait_for(requests: int) -> None:
+        deadline = time.monotonic() + 10
+        while b'"in_flight": %d' % requests not in urllib.request.urlopen(deployment.url + "/-/inflight").read():
+            assert time.monotonic() < deadline
+
+    wait_for(0)  # the last probe is answered a moment before it is counted as such
     hanging = threading.Thread(target=hang)
     hanging.start()
-    deadline = time.monotonic() + 5
-    while b'"in_flight": 0' in urllib.request.urlopen(deployment.url + "/-/inflight").read():
-        assert time.monotonic() < deadline
+    wait_for(1)
     testbed.settle()
     hanging.join(10)
     assert testbed.ensure_app(APP).generation == deployment.generation + 1

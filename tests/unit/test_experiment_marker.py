@@ -162,7 +162,8 @@ def test_merging_leaves_wrong_types_to_the_reader(wrong: Any) -> None:
         ({"rate": range(10**30)}, "rate: expected at most 100000 values"),
         ({"rate": None}, "rate: expected a value, got nothing"),
         ({"cpu": "x", "warmup": -1}, "cpu: expected a whole number from 0 to 10000, got 'x'; also wrong: warmup"),
-        ({"cpu": range(1000), "network": range(1000)}, "the matrix has 2000000 cases; expected at most 100000"),
+        ({"cpu": range(1000), "network": range(1000)},
+         "the matrix: 2000000 cases (1000 of cpu x 1000 of network x 2 of rate); expected at most 100000"),
         ({"testbed": "kubernets"}, "testbed: expected 'local' or 'kubernetes', got 'kubernets'; "
          "did you mean 'kubernetes'?"),
     ],
