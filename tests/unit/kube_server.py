@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-__all__ = ["serving", "write_kubeconfig"]
+__all__ = ["Answering", "serving", "write_kubeconfig"]
+
+
+class Answering(BaseHTTPRequestHandler):
+    """What handlers of such servers share: JSON both ways, and no log."""
+
+    protocol_version = "HTTP/1.1"
+
+    def body(self) -> Any:
+        """Return what was sent."""
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def answer(self, content: Any, status: int = 200) -> None:
+        """Answer with JSON, or with a text as it is."""
+        text = (content if isinstance(content, str) else json.dumps(content)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
 
 
 @contextmanager

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pytest_aefm.testbeds.kubernetes.connection import Connection, connect
 from pytest_aefm.testbeds.kubernetes.faulting import PodFaults
 from pytest_aefm.testbeds.kubernetes.observing import PodMark, PodState
 from pytest_aefm.testbeds.kubernetes.refusing import refuse_case
-from tests.unit.kube_server import serving, write_kubeconfig
+from tests.unit.kube_server import Answering, serving, write_kubeconfig
 
 SLOW = InterferenceSpec("fault", 2, service="back", delay_ms=30.0)
 PODS = {name: PodState(name, name[:-2], "under_test", "n1", "", "", {}) for name in ("back-1", "back-2", "front-1")}
@@ -35,21 +34,24 @@ class Pods(ThreadingHTTPServer):
         self.refuses = False
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answering):
     """Answers as aefm-mesh does; each request that a pod was asked about was disturbed."""
 
     server: Pods
 
     def do_GET(self) -> None:
         """Tell what is in force."""
-        self.answer()
+        self.report()
 
     def do_POST(self) -> None:
         """Put in force what the body says."""
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body()
         if not self.server.refuses:
             self.server.told[self.pod()].append(body)
-        self.answer(403 if self.server.refuses else 200)
+        if self.server.refuses:
+            self.answer({"message": "faults are not enabled"}, 403)
+        else:
+            self.report()
 
     def pod(self) -> str:
         """Return the pod that the path names."""
@@ -57,20 +59,12 @@ class Handler(BaseHTTPRequestHandler):
         assert (before.rpartition("/")[0], after) == ("/api/v1/namespaces/shop/pods", "/proxy/-/faults")
         return before.rpartition("/")[2]
 
-    def answer(self, status: int = 200) -> None:
-        """Send the report."""
+    def report(self) -> None:
+        """Tell what is in force, and what it did."""
         told = self.server.told[self.pod()]
         count = self.server.requests
-        report = {"faults": told[-1] if told else {}, "requests": count, "disturbed": count, "delayed_ms": 60.0 * count}
-        content = json.dumps(report if status == 200 else {"message": "faults are not enabled"}).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        faults = told[-1] if told else {}
+        self.answer({"faults": faults, "requests": count, "disturbed": count, "delayed_ms": 60.0 * count})
 
 
 @pytest.fixture

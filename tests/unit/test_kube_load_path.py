@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +17,7 @@ from pytest_aefm.model import CheckResult, Window
 from pytest_aefm.testbeds.kubernetes.connection import Connection, connect
 from pytest_aefm.testbeds.kubernetes.load_path import LoadPath, conntrack_check, spread_check
 from pytest_aefm.testbeds.kubernetes.node_network import NodeNetworkCollector
-from tests.unit.kube_server import serving, write_kubeconfig
+from tests.unit.kube_server import Answering, serving, write_kubeconfig
 
 RESOLV_CONF = "nameserver 10.96.0.10\nsearch shop.svc.corp.example svc.corp.example corp.example\noptions ndots:1\n"
 
@@ -82,7 +81,7 @@ def test_nearly_full_tracking_is_warned_of() -> None:
     assert "node a tracks 81 of 100 connections" in check.message
 
 
-class Api(BaseHTTPRequestHandler):
+class Api(Answering):
     """Answers as an API server with two pods of the entry, one of which cannot be reached."""
 
     counts: Mapping[str, int] = {}
@@ -99,13 +98,7 @@ class Api(BaseHTTPRequestHandler):
             f'http_server_request_duration_seconds_count{{endpoint="GET /{end}"}} {self.counts.get(pod or "", 0)}.0\n'
             for end in ("ok", "buy")
         )
-        body = "".join(lines) if pod else json.dumps({"items": items})
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        self.answer("".join(lines) if pod else {"items": items})
 
 
 @pytest.fixture
@@ -142,17 +135,14 @@ def test_pods_of_others_are_not_asked(api: Connection) -> None:
     assert effect["tcp"]["sent"] >= 0
 
 
-class Exporter(BaseHTTPRequestHandler):
+class Exporter(Answering):
     """Answers as a Prometheus with node exporters of two nodes; its clock is an hour ahead."""
 
     def do_GET(self) -> None:
         """Answer an instant query."""
         (query,) = parse_qs(urlsplit(self.path).query)["query"]
         result: Any = [0, str(time.time() + 3600)] if query == "time()" else self.rows(query)
-        body = json.dumps({"status": "success", "data": {"result": result}}).encode()
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body)
+        self.answer({"status": "success", "data": {"result": result}})
 
     def rows(self, query: str) -> list[Any]:
         """Return series, each with samples before, in and after the window."""
@@ -172,9 +162,6 @@ class Exporter(BaseHTTPRequestHandler):
             row((1, 1, 3), name="node_netstat_TcpExt_ListenOverflows", node="two"),
             row((1, 1, 3), name="node_netstat_TcpExt_ListenOverflows", node="another"),
         ]
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
 
 
 START_S = time.time() - 100

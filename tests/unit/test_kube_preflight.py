@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,7 +23,7 @@ from pytest_aefm.testbeds.kubernetes.preflight_rules import (
     examine_scalers,
 )
 from pytest_aefm.testbeds.kubernetes.preflight_sources import examine_prometheus, examine_sources
-from tests.unit.kube_server import serving
+from tests.unit.kube_server import Answering, serving
 
 Json = dict[str, Any]
 
@@ -249,7 +248,7 @@ def test_what_moves_pods_is_named() -> None:
     ]
 
 
-class Clock(BaseHTTPRequestHandler):
+class Clock(Answering):
     """Answers as a Prometheus whose clock is ``skew_s`` ahead and that has so many ``series`` of containers."""
 
     skew_s, series = 0.0, 12
@@ -263,13 +262,7 @@ class Clock(BaseHTTPRequestHandler):
         (query,) = parse_qs(asked.query)["query"]
         now_s = time.time() + self.skew_s
         scalar, vector = [now_s, str(now_s)], [{"metric": {}, "value": [now_s, str(self.series)]}]
-        body = json.dumps({"status": "success", "data": {"result": scalar if query == "time()" else vector}}).encode()
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        self.answer({"status": "success", "data": {"result": scalar if query == "time()" else vector}})
 
 
 @pytest.fixture
@@ -297,7 +290,7 @@ def test_a_prometheus_that_does_not_answer_is_bad(prometheus: str) -> None:
         assert "bad" == examine_prometheus(url).state
 
 
-class Traces(BaseHTTPRequestHandler):
+class Traces(Answering):
     """Answers ``paths``, as Jaeger, Tempo or a collector of traces."""
 
     paths: Mapping[str, Any] = {}
@@ -311,12 +304,7 @@ class Traces(BaseHTTPRequestHandler):
         self._say(self.paths.get(self.path))
 
     def _say(self, content: Any) -> None:
-        self.send_response(200 if content is not None else 404)
-        self.end_headers()
-        self.wfile.write(json.dumps(content).encode())
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        self.answer(content, 200 if content is not None else 404)
 
 
 @pytest.fixture

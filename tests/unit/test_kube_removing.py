@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -14,7 +13,7 @@ import pytest
 
 from pytest_aefm.testbeds.kubernetes.connection import Connection, connect
 from pytest_aefm.testbeds.kubernetes.removing import find_leftovers
-from tests.unit.kube_server import serving, write_kubeconfig
+from tests.unit.kube_server import Answering, serving, write_kubeconfig
 
 VERBS = ["list", "delete"]
 METADATA = {"name": "geo", "namespace": "shop", "uid": "u", "labels": {"aefm.dev/run": "r1"}}
@@ -26,18 +25,13 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answering):
     """Answers by path; all else is a server behind the API server that is away."""
 
     def do_GET(self) -> None:
         """Answer."""
         found = ANSWERS.get(unquote(self.path))
-        self.send_response(200 if found is not None else 503)
-        self.end_headers()
-        self.wfile.write(json.dumps(found or {}).encode())
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        self.answer(found or {}, 200 if found is not None else 503)
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from pytest_aefm.testbeds.kubernetes.connection import Connection, connect
 from pytest_aefm.testbeds.kubernetes.deadman import DeadMan
-from tests.unit.kube_server import serving, write_kubeconfig
+from tests.unit.kube_server import Answering, serving, write_kubeconfig
 
 PATH = "/apis/batch/v1/namespaces/x/jobs/j"
 
@@ -30,26 +29,16 @@ class Server(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answering):
     """Answers a patch."""
 
-    protocol_version = "HTTP/1.1"
     server: Server
 
     def do_PATCH(self) -> None:
         """Answer as the server says."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.asked.append((self.command, self.path, json.loads(body)))
+        self.server.asked.append((self.command, self.path, self.body()))
         status, content = self.server.answer
-        text = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        self.answer(content, status)
 
 
 @pytest.fixture
