@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -183,10 +184,10 @@ def test_a_request_that_never_ends_brings_a_new_deployment(
 
     def wait_for(requests: int) -> None:
         deadline = time.monotonic() + 10
-        while b'"in_flight": %d' % requests not in urllib.request.urlopen(deployment.url + "/-/inflight").read():
+        while requests != json.load(urllib.request.urlopen(deployment.url + "/-/inflight"))["in_flight"]:
             assert time.monotonic() < deadline
 
-    wait_for(0)  # the last probe is answered a moment before it is counted as such
+    wait_for(0)
     hanging = threading.Thread(target=hang)
     hanging.start()
     wait_for(1)
