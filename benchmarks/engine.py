@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from fleet import GENERATOR, free_ports
 from measuring import promise, undisturbed
 
@@ -41,7 +42,7 @@ WRK_SHARE, WRK2_SHARE, SCRIPT_SHARE = 1.0, 1.2, 1.0
 MEMORY_CONNECTIONS, MEMORY_MB = 10_000, 100.0
 STALL_P99_S, MIDDLE_P99_S, MIDDLE_SHARE = 1.5, 0.9, 0.1
 SERVICE_MS, COVERAGE, WIDTH = 20.0, (0.90, 0.99), 0.10
-REPEATS = 5
+REPEATS, SPEED_S = 5, 3
 
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_rlimit_nofile 30000;
@@ -173,13 +174,14 @@ def pacing() -> Iterator[bool]:
 
 
 def speed() -> Iterator[bool]:
-    """The rate that nginx on the other core takes from one thread, beside wrk and wrk2; memory."""
+    """The rate that nginx on the other core takes from one thread, beside wrk and wrk2, and how busy it is; memory."""
     programs = {"wrk": shutil.which("wrk"), "wrk2": os.environ.get("AEFM_TEST_WRK2"), "aefm-wrk": GENERATOR}
     missing = [name for name, path in programs.items() if not path]
     if missing or not shutil.which("nginx"):
         print(f"skipped: {', '.join(missing) or 'nginx'} is not there")
         return
-    with tempfile.TemporaryDirectory() as folder, nginx(Path(folder)) as port:
+    with tempfile.TemporaryDirectory() as folder, nginx(Path(folder)) as server:
+        port = server.port
         script = Path(folder) / "request.lua"
         script.write_text(SCRIPT)
         for shown, more, limits in (
@@ -187,13 +189,19 @@ def speed() -> Iterator[bool]:
             ("with request()", ("-s", str(script)), {"wrk": SCRIPT_SHARE}),
         ):
             rates: dict[str, list[float]] = {name: [] for name in programs}
+            busy: dict[str, list[float]] = {name: [] for name in programs}
             for _ in range(REPEATS):
                 for name, path in programs.items():
                     asked = () if name == "wrk" else ("-R", f"{2 * rates['wrk'][-1]:.0f}")
                     options = (*asked, *more)
-                    rates[name].append(undisturbed(partial(rate_of, str(path), port, *options)))
-            figures = {name: statistics.median(found) for name, found in rates.items()}
-            print(f"  {shown}: " + ", ".join(f"{name} {rate:.0f}" for name, rate in figures.items()) + " req/s")
+                    rate, share = undisturbed(partial(rate_of, str(path), server, *options))
+                    rates[name].append(rate)
+                    busy[name].append(share)
+            figures = (
+                f"{name} {statistics.median(found):.0f} req/s (nginx {statistics.median(busy[name]):.0%} of its core)"
+                for name, found in rates.items()
+            )
+            print(f"  {shown}: {', '.join(figures)}")
             for other, least in limits.items():
                 ratio = statistics.median(
                     ours / theirs for ours, theirs in zip(rates["aefm-wrk"], rates[other], strict=True)
@@ -207,27 +215,44 @@ def speed() -> Iterator[bool]:
     yield promise(text, usage.ru_maxrss / 1e3 <= MEMORY_MB and process.returncode in (0, 5))
 
 
+@dataclass
+class Nginx:
+    """An nginx that runs, and its one worker."""
+
+    port: int
+    worker: psutil.Process
+
+    def used_s(self) -> float:
+        """Return the CPU time that its worker has used."""
+        times = self.worker.cpu_times()
+        return float(times.user + times.system)
+
+
 @contextmanager
-def nginx(folder: Path) -> Iterator[int]:
+def nginx(folder: Path) -> Iterator[Nginx]:
     """Serve with one worker of nginx on core 1."""
     (port,) = free_ports(1)
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port))
     process = subprocess.Popen(["taskset", "-c", "1", "nginx", "-c", str(folder / "nginx.conf")])
     try:
         until_open(port)
-        yield port
+        (worker,) = psutil.Process(process.pid).children()
+        yield Nginx(port, worker)
     finally:
         process.terminate()
         process.wait(10)
 
 
-def rate_of(path: str, port: int, *options: str) -> float:
-    """Return the requests per second that a generator of wrk's family says."""
-    command = ["taskset", "-c", "0", path, "-t1", "-c32", "-d3s", *options, f"http://127.0.0.1:{port}/"]
+def rate_of(path: str, server: Nginx, *options: str) -> tuple[float, float]:
+    """Return the requests per second that a generator of wrk's family says, and the share of its core nginx used."""
+    url = f"http://127.0.0.1:{server.port}/"
+    command = ["taskset", "-c", "0", path, "-t1", "-c32", f"-d{SPEED_S}s", *options, url]
+    before_s = server.used_s()
     said = subprocess.run(command, capture_output=True, text=True).stdout
+    used_s = server.used_s() - before_s
     found = re.search(r"^Requests/sec:\s+(\S+)", said, re.MULTILINE)
     assert found, said
-    return float(found[1])
+    return float(found[1]), used_s / SPEED_S
 
 
 def stalls() -> Iterator[bool]:

@@ -186,6 +186,7 @@ def test_a_dose_that_does_not_fit_is_refused(bench: Bench) -> None:
 
 def test_memory_that_is_held_already_counts_as_room(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dose that runs is not refused for the memory that it holds itself."""
+    bench.testbed.ensure_interference(())
     monkeypatch.setattr(local_doses, "memory_room_bytes", lambda: GIB + 10 * MIB)
     with pytest.raises(InterferenceError, match="the dose does not fit"):
         bench.testbed.check(bench.case(CAPACITY))
