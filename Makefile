@@ -19,6 +19,9 @@ SDKS = googleapis-common-protos $(addprefix opentelemetry-, api sdk semantic-con
 CMAKE = $(firstword $(wildcard .venv/bin/cmake) cmake)
 CTEST = $(firstword $(wildcard .venv/bin/ctest) ctest)
 
+# The engine that set-up built, whatever else is on PATH.
+test test-cluster bars: export AEFM_WRK = $(CURDIR)/.venv/bin/aefm-wrk
+
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
@@ -29,12 +32,12 @@ demo: setup ## Run the experiments of the hotel's search on this machine.
 	$(PYTEST) experiments/ -k search
 
 test: setup ## Run the tests that need nothing but this machine.
-	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) -n 4 -m "not alone" $(TESTS)
-	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) -m alone $(TESTS)
+	$(PYTEST) -n 4 -m "not alone" $(TESTS)
+	$(PYTEST) -m alone $(TESTS)
 
 test-cluster: setup ## Run the tests on a Kubernetes cluster; AEFM_TEST_CLUSTER names the program that starts one.
 	@test -n "$(AEFM_TEST_CLUSTER)" || { echo "AEFM_TEST_CLUSTER is not set: expected a program that starts a cluster, see tests/cluster/conftest.py" >&2; exit 2; }
-	AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk $(PYTEST) tests/cluster
+	$(PYTEST) tests/cluster
 
 native-test: setup ## Run the tests of the C code under AddressSanitizer and UndefinedBehaviorSanitizer.
 	$(CMAKE) -S . -B $(NATIVE_BUILD) -DAEFM_TESTS=ON -DAEFM_SANITIZE=ON -DAEFM_WERROR=ON --log-level=WARNING
@@ -71,7 +74,7 @@ bars: setup ## Measure what the project promises, and run the tests ten times in
 	AEFM_TRACE_EXAMPLES=10000 $(PYTEST) tests/unit/test_traces.py tests/unit/test_critical_path.py tests/unit/test_trace_statistics.py
 	$(MAKE) test-oldest
 	tools/environment.sh neighbours $(NEIGHBOURS)
-	export AEFM_WRK=$(CURDIR)/.venv/bin/aefm-wrk; for turn in 1 2 3 4 5 6 7 8 9 10; do \
+	for turn in 1 2 3 4 5 6 7 8 9 10; do \
 	  case $$turn in 4|5|6) how="-p no:randomly -p xdist -n 2" ;; 7|8|9) how="-p randomly" ;; *) how="-p no:randomly" ;; esac; \
 	  echo "===== tests, run $$turn of 10: $$how"; \
 	  build/environments/neighbours/bin/python -m pytest -n 4 $$how -m "not alone" $(TESTS) || exit 1; \

@@ -18,13 +18,10 @@ from hypothesis import settings
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
-_TIMED = ("driver", "endings", "schedule", "statistics")
+_TIMED = ("engine_driver", "engine_endings", "engine_schedule", "engine_statistics", "load_agent", "wrk2")
 _ALONE = tuple(
     Path(__file__).parent / name
-    for name in (
-        *("cluster", "docs", "local", "native/test_load_agent.py", "native/test_wrk2.py"),
-        *(f"native/test_engine_{name}.py" for name in _TIMED),
-    )
+    for name in ("cluster", "docs", "local", *(f"native/test_{name}.py" for name in _TIMED))
 )
 _TURN = pytest.StashKey[int]()
 

@@ -32,7 +32,7 @@ def test_violated_fails(folder: ExperimentFolder) -> None:
     result.assert_outcomes(failed=1)
     assert 1 == result.ret
     result.stdout.re_match_lines(
-        [r"E +.*SLOViolated: p95 \d\S+ m?s, limit < 5 ms", r"E +metric +limit +observed +bounds +off by"]
+        [r"E +.*SLOViolated: p95 ([5-9]\d\d ms|\d\S* s), limit < 5 ms", r"E +metric +limit +observed +bounds +off by"]
     )
     assert ("violated", "failed") == (folder.trial()["verdict"], folder.trial()["outcome"])
 

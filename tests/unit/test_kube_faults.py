@@ -46,11 +46,10 @@ class Handler(Answering):
     def do_POST(self) -> None:
         """Put in force what the body says."""
         body = self.body()
-        if not self.server.refuses:
-            self.server.told[self.pod()].append(body)
         if self.server.refuses:
             self.answer({"message": "faults are not enabled"}, 403)
         else:
+            self.server.told[self.pod()].append(body)
             self.report()
 
     def pod(self) -> str:
