@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.noise import VoidRuns
+
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
@@ -24,6 +26,11 @@ _ALONE = tuple(
     for name in ("cluster", "docs", "local", *(f"native/test_{name}.py" for name in _TIMED))
 )
 _TURN = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let runs that a hypervisor disturbed not count."""
+    config.pluginmanager.register(VoidRuns())
 
 
 @pytest.hookimpl(tryfirst=True)

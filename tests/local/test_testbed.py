@@ -18,7 +18,7 @@ import pytest
 from pytest_aefm.collectors import Observations
 from pytest_aefm.errors import ConfigurationError, InterferenceError
 from pytest_aefm.histogram import LatencyHistogram
-from pytest_aefm.model import AppSpec, Case, InterferenceSpec, LoadSpec, Window
+from pytest_aefm.model import AppSpec, Case, Dose, InterferenceSpec, LoadSpec, Window
 from pytest_aefm.supervisor import descendants
 from pytest_aefm.testbeds.local import LocalTestbed
 from pytest_aefm.testbeds.local_counters import read_process
@@ -98,6 +98,16 @@ def idle_window(testbed: LocalTestbed, seconds: float, meanwhile: Callable[[], N
     meanwhile()
     time.sleep(max(0.0, window.end_mono_s - time.monotonic()))
     return testbed.observe(before, testbed.mark(), window)
+
+
+def proven_dose(testbed: LocalTestbed) -> Dose:
+    """Return the dose of an idle window; one that the machine's pauses cut short is measured again."""
+    for last in patience():
+        (dose,) = idle_window(testbed, 2.0).doses
+        print(dose)
+        if last or dose.ok:
+            break
+    return dose
 
 
 def workers(testbed: LocalTestbed) -> list[int]:
@@ -218,24 +228,21 @@ def test_interference_is_delivered_and_proven(testbed: LocalTestbed) -> None:
     """One core of cpu interference is running on the services' cores, and proven to be over the window."""
     testbed.ensure_interference((CPU,))
     assert {frozenset(os.sched_getaffinity(pid)) for pid in workers(testbed)} == {testbed.cores.services}
-    (dose,) = idle_window(testbed, 2.0).doses
-    print(dose)
+    dose = proven_dose(testbed)
     assert (dose.ok, dose.kind, dose.count) == (True, "cpu", 1)
 
 
 def test_more_interference_than_cores_is_proven_by_waiting(testbed: LocalTestbed) -> None:
     """Stressors that share a core deliver their dose by waiting for it."""
     testbed.ensure_interference((InterferenceSpec("cpu", 2, 1.5),))
-    (dose,) = idle_window(testbed, 2.0).doses
-    print(dose)
+    dose = proven_dose(testbed)
     assert (dose.ok, dose.details["asked_core_s"]) == (True, pytest.approx(6.0, abs=0.1))
 
 
 def test_a_share_of_a_core_is_delivered(testbed: LocalTestbed) -> None:
     """Half a core of interference is a dose of half a core."""
     testbed.ensure_interference((InterferenceSpec("cpu", 1, 0.5),))
-    (dose,) = idle_window(testbed, 2.0).doses
-    print(dose)
+    dose = proven_dose(testbed)
     assert (dose.ok, dose.details["asked_core_s"]) == (True, pytest.approx(1.0, abs=0.1))
 
 
