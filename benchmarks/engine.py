@@ -48,8 +48,11 @@ NGINX = """
 worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_rlimit_nofile 30000;
 events {{ worker_connections 12000; }}
 http {{ access_log off; keepalive_requests 100000000;
-  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "ok"; }} }} }}
+  ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;
+  server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{tls_port} ssl;
+    location / {{ return 200 "ok"; }} }} }}
 """
+KEY = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
 SCRIPT = "request = function() return wrk.format('GET', '/') end\n"
 
 
@@ -181,34 +184,30 @@ def speed() -> Iterator[bool]:
         print(f"skipped: {', '.join(missing) or 'nginx'} is not there")
         return
     with tempfile.TemporaryDirectory() as folder, nginx(Path(folder)) as server:
-        port = server.port
         script = Path(folder) / "request.lua"
         script.write_text(SCRIPT)
-        for shown, more, limits in (
-            ("plain", (), {"wrk": WRK_SHARE, "wrk2": WRK2_SHARE}),
-            ("with request()", ("-s", str(script)), {"wrk": SCRIPT_SHARE}),
+        for shown, url, more, limits in (
+            ("plain", server.url, (), {"wrk": WRK_SHARE, "wrk2": WRK2_SHARE}),
+            ("with request()", server.url, ("-s", str(script)), {"wrk": SCRIPT_SHARE}),
+            ("over TLS", server.tls_url, (), {}),
         ):
-            rates: dict[str, list[float]] = {name: [] for name in programs}
-            busy: dict[str, list[float]] = {name: [] for name in programs}
+            found: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
             for _ in range(REPEATS):
                 for name, path in programs.items():
-                    asked = () if name == "wrk" else ("-R", f"{2 * rates['wrk'][-1]:.0f}")
-                    options = (*asked, *more)
-                    rate, share = undisturbed(partial(rate_of, str(path), server, *options))
-                    rates[name].append(rate)
-                    busy[name].append(share)
-            figures = (
-                f"{name} {statistics.median(found):.0f} req/s (nginx {statistics.median(busy[name]):.0%} of its core)"
-                for name, found in rates.items()
-            )
-            print(f"  {shown}: {', '.join(figures)}")
+                    asked = () if name == "wrk" else ("-R", f"{2 * found['wrk'][-1][0]:.0f}")
+                    insecure = ("--insecure",) if name == "aefm-wrk" and url == server.tls_url else ()
+                    command = (str(path), *asked, *more, *insecure, url)
+                    found[name].append(undisturbed(partial(rate_of, server, *command)))
+            for name, runs in found.items():
+                rate, busy = (statistics.median(column) for column in zip(*runs, strict=True))
+                print(f"  {shown}: {name} {rate:.0f} req/s (nginx {busy:.0%} of its core)")
             for other, least in limits.items():
                 ratio = statistics.median(
-                    ours / theirs for ours, theirs in zip(rates["aefm-wrk"], rates[other], strict=True)
+                    ours / theirs for (ours, _), (theirs, _) in zip(found["aefm-wrk"], found[other], strict=True)
                 )
                 yield promise(f"{shown}: {ratio:.2f} x {other}'s rate, at least {least:g}", ratio >= least)
-        command = [GENERATOR, "-t1", f"-c{MEMORY_CONNECTIONS}", "-R1000", "-d2s", f"http://127.0.0.1:{port}/"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        many = [GENERATOR, "-t1", f"-c{MEMORY_CONNECTIONS}", "-R1000", "-d2s", server.url]
+        process = subprocess.Popen(many, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     text = f"{MEMORY_CONNECTIONS} connections take {usage.ru_maxrss / 1e3:.0f} MB, at most {MEMORY_MB:g}"
@@ -219,7 +218,8 @@ def speed() -> Iterator[bool]:
 class Nginx:
     """An nginx that runs, and its one worker."""
 
-    port: int
+    url: str
+    tls_url: str
     worker: psutil.Process
 
     def used_s(self) -> float:
@@ -231,22 +231,23 @@ class Nginx:
 @contextmanager
 def nginx(folder: Path) -> Iterator[Nginx]:
     """Serve with one worker of nginx on core 1."""
-    (port,) = free_ports(1)
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port))
+    port, tls_port = free_ports(2)
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, tls_port=tls_port))
+    files = ["-out", str(folder / "certificate.pem"), "-keyout", str(folder / "key.pem")]
+    subprocess.run(["openssl", "req", "-x509", *KEY, "-subj", "/CN=localhost", *files], check=True, capture_output=True)
     process = subprocess.Popen(["taskset", "-c", "1", "nginx", "-c", str(folder / "nginx.conf")])
     try:
         until_open(port)
         (worker,) = psutil.Process(process.pid).children()
-        yield Nginx(port, worker)
+        yield Nginx(f"http://127.0.0.1:{port}/", f"https://127.0.0.1:{tls_port}/", worker)
     finally:
         process.terminate()
         process.wait(10)
 
 
-def rate_of(path: str, server: Nginx, *options: str) -> tuple[float, float]:
+def rate_of(server: Nginx, generator: str, *options: str) -> tuple[float, float]:
     """Return the requests per second that a generator of wrk's family says, and the share of its core nginx used."""
-    url = f"http://127.0.0.1:{server.port}/"
-    command = ["taskset", "-c", "0", path, "-t1", "-c32", f"-d{SPEED_S}s", *options, url]
+    command = ["taskset", "-c", "0", generator, "-t1", "-c32", f"-d{SPEED_S}s", *options]
     before_s = server.used_s()
     said = subprocess.run(command, capture_output=True, text=True).stdout
     used_s = server.used_s() - before_s
