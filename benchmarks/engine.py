@@ -52,7 +52,6 @@ http {{ access_log off; keepalive_requests 100000000;
   server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{tls_port} ssl;
     location / {{ return 200 "ok"; }} }} }}
 """
-KEY = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
 SCRIPT = "request = function() return wrk.format('GET', '/') end\n"
 
 
@@ -195,9 +194,8 @@ def speed() -> Iterator[bool]:
             for _ in range(REPEATS):
                 for name, path in programs.items():
                     asked = () if name == "wrk" else ("-R", f"{2 * found['wrk'][-1][0]:.0f}")
-                    insecure = ("--insecure",) if name == "aefm-wrk" and url == server.tls_url else ()
-                    command = (str(path), *asked, *more, *insecure, url)
-                    found[name].append(undisturbed(partial(rate_of, server, *command)))
+                    trusting = ("--insecure",) if name == "aefm-wrk" else ()  # as wrk and wrk2 always are
+                    found[name].append(undisturbed(partial(rate_of, server, str(path), *asked, *more, *trusting, url)))
             for name, runs in found.items():
                 rate, busy = (statistics.median(column) for column in zip(*runs, strict=True))
                 print(f"  {shown}: {name} {rate:.0f} req/s (nginx {busy:.0%} of its core)")
@@ -206,8 +204,8 @@ def speed() -> Iterator[bool]:
                     ours / theirs for (ours, _), (theirs, _) in zip(found["aefm-wrk"], found[other], strict=True)
                 )
                 yield promise(f"{shown}: {ratio:.2f} x {other}'s rate, at least {least:g}", ratio >= least)
-        many = [GENERATOR, "-t1", f"-c{MEMORY_CONNECTIONS}", "-R1000", "-d2s", server.url]
-        process = subprocess.Popen(many, stdout=subprocess.DEVNULL)
+        command = [GENERATOR, "-t1", f"-c{MEMORY_CONNECTIONS}", "-R1000", "-d2s", server.url]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     text = f"{MEMORY_CONNECTIONS} connections take {usage.ru_maxrss / 1e3:.0f} MB, at most {MEMORY_MB:g}"
@@ -233,8 +231,9 @@ def nginx(folder: Path) -> Iterator[Nginx]:
     """Serve with one worker of nginx on core 1."""
     port, tls_port = free_ports(2)
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, tls_port=tls_port))
-    files = ["-out", str(folder / "certificate.pem"), "-keyout", str(folder / "key.pem")]
-    subprocess.run(["openssl", "req", "-x509", *KEY, "-subj", "/CN=localhost", *files], check=True, capture_output=True)
+    key = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", str(folder / "key.pem")]
+    command = ["openssl", "req", "-x509", *key, "-subj", "/CN=localhost", "-out", str(folder / "certificate.pem")]
+    subprocess.run(command, check=True, capture_output=True)
     process = subprocess.Popen(["taskset", "-c", "1", "nginx", "-c", str(folder / "nginx.conf")])
     try:
         until_open(port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pytest_aefm.testbeds.local_counters import read_ticks
+from pytest_aefm.testbeds.local_marks import STEAL_WARN
+
 __all__ = ["promise", "trials", "undisturbed"]
 
 T = TypeVar("T")
 
-_STEAL_LIMIT, _TRIES = 0.03, 6
+_TRIES = 6
 
 _TEST = """
 import pytest
@@ -59,13 +63,13 @@ def undisturbed(measure: Callable[[], T]) -> T:
         before = _ticks()
         found = measure()
         steal, total = (late - early for early, late in zip(before, _ticks(), strict=True))
-        if steal <= _STEAL_LIMIT * total:
+        if steal <= STEAL_WARN * total:
             return found
         print(f"void: {steal / total:.1%} of the machine's time was stolen", flush=True)
-    raise SystemExit(f"void: more than {_STEAL_LIMIT:.0%} was stolen, {_TRIES} times in a row")
+    raise SystemExit(f"void: more than {STEAL_WARN:.0%} was stolen, {_TRIES} times in a row")
 
 
 def _ticks() -> tuple[int, int]:
     """Return the stolen and all ticks of the machine so far."""
-    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return ticks[7], sum(ticks)
+    ticks = read_ticks(range(os.cpu_count() or 1)).values()
+    return sum(one.stolen for one in ticks), sum(one.all for one in ticks)
